@@ -1,0 +1,114 @@
+"""The loop that every elementwise CPU kernel shares: fill a small buffer with draws, apply a formula, go on.
+
+The stream is cut into pieces of 128 elements. That is long enough for both loops to run at full vector width, and short
+enough that the memory traffic of one piece goes on beneath the arithmetic of the next (with pieces of 1,024, arrays that
+exceed the cache took half as long again).
+
+A kernel is a C function ``void(arguments, first_piece, last_piece)``, the same for every operation and dtype: threads,
+caching and launching know no more of it. ``arguments`` are 64-bit words:
+
+    x, y      addresses of the first element
+    start     index in the mask stream of the first element
+    count     elements
+    seed, offset, p (the bits of a float64)
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import carray
+from fastdrop_kernels.cpu.compiler import inlined
+
+from fastdrop_kernels import stream
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
+from fastdrop_kernels.cpu.elements import Element
+from fastdrop_kernels.cpu.fill import fill
+from fastdrop_kernels.cpu.intrinsics import address_of, float64_from_bits, pointer, stack_words
+from fastdrop_kernels.stream import block_threshold
+
+u64 = np.uint64
+BLOCK: Final = u64(stream.BLOCK)
+DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
+DRAWS_PER_WORD: Final = 4  # 16-bit draws in a uint64
+HIGHEST_DRAW: Final = u64(0xFFFF)
+
+
+class Formula(NamedTuple):
+    """What an operation computes of one element, in the compute type; the loops around it are shared."""
+
+    name: str
+    factors: Callable[[float, type], Any]  # (p, compute class) -> what `kept` and `dropped` need, once a call
+    kept: Callable[[Any, Any], Any]  # (value, factors) -> result where the element is kept
+    dropped: Callable[[Any, Any], Any]  # (value, factors) -> result where it is dropped
+
+
+@inlined
+def clear(words: Any, counters: Any) -> None:
+    """Make all draws of a number of counters 0."""
+    for i in range(u64(2) * counters):
+        words[i] = u64(0)
+
+
+@inlined
+def apply(
+    x: Any, y: Any, draws: Any, limit: Any, factors: Any, widen: Any, kept: Any, dropped: Any, narrow: Any
+) -> None:
+    """Write the formula's result of every x to y; the element is kept where its draw is at least `limit`.
+
+    Both results are made and narrowed before one is chosen, so there is no branch and the loop becomes vectors.
+    """
+    for i in range(u64(x.size)):
+        value = widen(x[i])
+        y[i] = narrow(kept(value, factors)) if draws[i] >= limit else narrow(dropped(value, factors))
+
+
+def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> Any:
+    """Compile the kernel that applies `formula` to elements read as `source` and written as `target`.
+
+    What the compiled function takes from here are module-level functions and classes: Numba finds cached code by their
+    pickled names, while a function made in here would be pickled differently by every process.
+    """
+    _, factors_of, kept, dropped = formula
+    read, widen, compute = source.storage, source.widen, source.compute
+    write, narrow = target.storage, target.narrow
+    x_bytes, y_bytes = u64(np.dtype(read).itemsize), u64(np.dtype(write).itemsize)
+    piece = u64(128 if y_bytes > 2 else 1024)
+    buffer = int(piece) // DRAWS_PER_WORD
+
+    def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
+        x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
+        seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
+        factors = factors_of(p, compute)
+        p32 = u64(np.rint(p * 2.0**32))
+        words = stack_words(buffer)
+        draws = address_of(words)
+        for block in range(first_block, last_block):
+            threshold = block_threshold(block, p32, seed, offset)
+            limit = np.uint16(min(threshold, HIGHEST_DRAW))
+            first, end = max(block * BLOCK, start), min((block + u64(1)) * BLOCK, start + count)
+            while first < end:
+                n = min(piece - first % piece, end - first)
+                x, y = x_address + (first - start) * x_bytes, y_address + (first - start) * y_bytes
+                counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
+                if n == piece and threshold <= HIGHEST_DRAW:  # the same with a constant count: no remainder loops
+                    fill(words, counter, piece // DRAWS_PER_COUNTER, seed, offset)
+                    apply(
+                        carray(pointer(x, read), (piece,)), carray(pointer(y, write), (piece,)),
+                        carray(pointer(draws, np.uint16), (piece,)), limit, factors, widen, kept, dropped, narrow,
+                    )  # fmt: skip
+                else:
+                    counters = (skipped + n + DRAWS_PER_COUNTER - u64(1)) // DRAWS_PER_COUNTER
+                    if threshold > HIGHEST_DRAW:  # drops all: so does a draw of 0, whatever the limit
+                        clear(words, counters)
+                    else:
+                        fill(words, counter, counters, seed, offset)
+                    apply(
+                        carray(pointer(x, read), (n,)), carray(pointer(y, write), (n,)),
+                        carray(pointer(draws + skipped * u64(2), np.uint16), (n,)),
+                        limit, factors, widen, kept, dropped, narrow,
+                    )  # fmt: skip
+                first += n
+
+    return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

@@ -1,0 +1,94 @@
+"""How CPU kernels are compiled, and where the compiled code is kept between processes.
+
+Numba would keep it beside the source, which may be read-only and which ``pip uninstall`` leaves behind. It is kept in a
+folder of the user's instead, in a subfolder that names everything the code depends on: these sources, Numba, the CPU.
+A stale or foreign kernel is then never found, and two processes that write at once write the same bytes.
+"""
+
+import functools
+import hashlib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numba
+from llvmlite import binding
+from numba import types
+from numba.extending import register_jitable
+
+from fastdrop_kernels.cpu.intrinsics import WORDS
+
+KERNEL: Final = types.void(WORDS, types.uint64, types.uint64)  # arguments, first block, last block (not included)
+OPTIONS: Final = {"error_model": "numpy"}
+inlined: Final = register_jitable(forceinline=True)  # LLVM alone would call the larger ones, with their counts unknown
+
+
+def user_cache_folder() -> pathlib.Path:
+    """Return where compiled kernels go: FASTDROP_CACHE_DIR, else NUMBA_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("FASTDROP_CACHE_DIR") or numba.config.CACHE_DIR
+    if chosen:
+        return pathlib.Path(chosen, "fastdrop")
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or pathlib.Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = pathlib.Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base, "fastdrop")
+
+
+@functools.cache
+def cache_folder() -> pathlib.Path | None:
+    """Return the folder of this version's compiled code, made and writable, or None where none can be had."""
+    sources = pathlib.Path(__file__).parents[1].rglob("*.py")
+    identity = [path.read_bytes() for path in sorted(sources)]
+    identity.append(binding.get_host_cpu_features().flatten().encode())
+    digest = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    try:
+        folder = user_cache_folder() / f"{python}-numba{numba.__version__}-{binding.get_host_cpu_name()}-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+@contextmanager
+def _cache_in(folder: pathlib.Path | None) -> Iterator[dict[str, bool]]:
+    """Have functions that are decorated inside keep their code in `folder`; yields the option to give the decorator.
+
+    Numba reads its documented setting CACHE_DIR when a function is decorated; it has no public way to set it for one.
+    """
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+    try:
+        yield {"cache": folder is not None}
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def _refuse_without_compiler() -> None:
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("fastdrop's kernels need Numba's compiler, but it is switched off: NUMBA_DISABLE_JIT is set")
+
+
+def compile_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
+    """Compile a function to a C callback, or load it from the cache; keep the result, its `.address` dies with it.
+
+    `name` must differ between any two functions: Numba keeps one index file a name, and two processes that add
+    different code to one index at once can each end up with the other's.
+    """
+    _refuse_without_compiler()
+    function.__name__ = function.__qualname__ = name
+    with _cache_in(cache_folder()) as cached:
+        return numba.cfunc(signature, **OPTIONS, **cached)(function)
+
+
+def compile_entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function callable from Python, compiled (or loaded) at its first call; it runs without the GIL."""
+    _refuse_without_compiler()
+    with _cache_in(cache_folder()) as cached:
+        entry: Callable[..., Any] = numba.njit(nogil=True, **OPTIONS, **cached)(function)
+    return entry

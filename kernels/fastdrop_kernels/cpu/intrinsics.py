@@ -1,0 +1,101 @@
+"""The few machine operations that Numba does not offer: pointers, calls by address, bit casts, float16.
+
+Each is one LLVM instruction or two, so nothing of it is left in the compiled loops.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+WORDS = types.CPointer(types.uint64)
+CACHE_LINE = 64  # bytes
+
+
+@intrinsic
+def pointer(typing_context: Any, address: types.Integer, element: types.NumberClass) -> Any:
+    """Take an address as a pointer to elements of a NumPy scalar class: ``pointer(address, np.float32)``."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(element.instance_type)(address, element), codegen
+
+
+@intrinsic(prefer_literal=True)
+def stack_words(typing_context: Any, count: types.IntegerLiteral) -> Any:
+    """Reserve ``count`` (a constant) uint64 words on the stack, aligned to a cache line; no heap, no reference count."""
+    size = count.literal_value
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        with builder.goto_entry_block():  # once per call, also when used inside a loop
+            buffer = builder.alloca(I64, size)
+            buffer.align = CACHE_LINE
+        return buffer
+
+    return WORDS(count), codegen
+
+
+@intrinsic
+def address_of(typing_context: Any, words: types.CPointer) -> Any:
+    """Return the address that a pointer holds, as uint64."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], I64)
+
+    return types.uint64(words), codegen
+
+
+def c_function(restype: types.Type, *argtypes: types.Type) -> Callable[..., Any]:
+    """Make an intrinsic ``f(address, (arguments,))`` that calls the C function at ``address``.
+
+    The address is an argument, never a constant: a constant would be baked into code cached on disk and jump to a
+    stale place in the next process.
+    """
+
+    @intrinsic
+    def call(typing_context: Any, address: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            values = [context.get_value_type(argtype) for argtype in argtypes]
+            returned = ir.VoidType() if restype == types.void else context.get_value_type(restype)
+            function = ir.FunctionType(returned, values)
+            result = builder.call(
+                builder.inttoptr(args[0], function.as_pointer()), cgutils.unpack_tuple(builder, args[1])
+            )
+            return context.get_dummy_value() if restype == types.void else result
+
+        return restype(types.uint64, types.Tuple(argtypes)), codegen
+
+    return call
+
+
+def cast(restype: types.Type, argtype: types.Type, emit: Callable[[ir.IRBuilder, Any], Any]) -> Callable[..., Any]:
+    """Make an intrinsic of one argument from a function that emits its LLVM instructions."""
+
+    @intrinsic
+    def convert(typing_context: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            return emit(builder, args[0])
+
+        return restype(argtype), codegen
+
+    return convert
+
+
+def _rotate_by_32(builder: ir.IRBuilder, word: Any) -> Any:
+    rotate = builder.module.declare_intrinsic("llvm.fshl", (I64,), ir.FunctionType(I64, (I64, I64, I64)))
+    return builder.call(rotate, (word, word, ir.Constant(I64, 32)))
+
+
+swap_halves = cast(types.uint64, types.uint64, _rotate_by_32)
+float64_from_bits = cast(types.float64, types.uint64, lambda b, v: b.bitcast(v, DOUBLE))
+float64_bits = cast(types.uint64, types.float64, lambda b, v: b.bitcast(v, I64))
+float32_from_bits = cast(types.float32, types.uint32, lambda b, v: b.bitcast(v, FLOAT))
+float32_bits = cast(types.uint32, types.float32, lambda b, v: b.bitcast(v, I32))
+float32_from_half = cast(types.float32, types.uint16, lambda b, v: b.fpext(b.bitcast(v, HALF), FLOAT))
+half_from_float32 = cast(types.uint16, types.float32, lambda b, v: b.bitcast(b.fptrunc(v, HALF), I16))
