@@ -1,10 +1,10 @@
 """The loop that every elementwise CPU kernel shares: fill a small buffer with draws, apply a formula, go on.
 
-The stream is cut into pieces of 128 elements. That is long enough for both loops to run at full vector width, and short
-enough that the memory traffic of one piece goes on beneath the arithmetic of the next (with pieces of 1,024, arrays that
-exceed the cache took half as long again).
+Both loops run over a piece of a block at a time. A short piece lets the memory traffic of one go on beneath the arithmetic
+of the next: with pieces of 1,024, float32 and float64 arrays that exceed the cache took half as long again. Two-byte
+elements are bound by arithmetic at any size, and save the cost of going from piece to piece.
 
-A kernel is a C function ``void(arguments, first_piece, last_piece)``, the same for every operation and dtype: threads,
+A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
 caching and launching know no more of it. ``arguments`` are 64-bit words:
 
     x, y      addresses of the first element
@@ -13,16 +13,14 @@ caching and launching know no more of it. ``arguments`` are 64-bit words:
     seed, offset, p (the bits of a float64)
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import carray
-from fastdrop_kernels.cpu.compiler import inlined
 
 from fastdrop_kernels import stream
-from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
 from fastdrop_kernels.cpu.intrinsics import address_of, float64_from_bits, pointer, stack_words
@@ -30,6 +28,7 @@ from fastdrop_kernels.stream import block_threshold
 
 u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
+SHORT_PIECE: Final = u64(128)
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
 DRAWS_PER_WORD: Final = 4  # 16-bit draws in a uint64
 HIGHEST_DRAW: Final = u64(0xFFFF)
@@ -74,7 +73,7 @@ def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> An
     read, widen, compute = source.storage, source.widen, source.compute
     write, narrow = target.storage, target.narrow
     x_bytes, y_bytes = u64(np.dtype(read).itemsize), u64(np.dtype(write).itemsize)
-    piece = u64(128 if y_bytes > 2 else 1024)
+    piece = SHORT_PIECE if y_bytes > 2 else BLOCK
     buffer = int(piece) // DRAWS_PER_WORD
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:

@@ -86,9 +86,8 @@ def compile_callback(signature: Any, function: Callable[..., None], name: str) -
         return numba.cfunc(signature, **OPTIONS, **cached)(function)
 
 
-def compile_entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function callable from Python, compiled (or loaded) at its first call; it runs without the GIL."""
-    _refuse_without_compiler()
+def compiled_entry(function: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a function to be called from Python: compiled, or loaded, at its first call; it runs without the GIL."""
     with _cache_in(cache_folder()) as cached:
-        entry: Callable[..., Any] = numba.njit(nogil=True, **OPTIONS, **cached)(function)
+        entry: Callable[..., None] = numba.njit(nogil=True, **OPTIONS, **cached)(function)
     return entry

@@ -1,4 +1,7 @@
-"""Run a kernel's blocks, in the calling thread or on the OpenMP threads of a runtime that somebody else has loaded."""
+"""Run a kernel over a range of elements, in the calling thread or on the threads of an OpenMP runtime.
+
+The runtime is one that somebody else has loaded; its functions come in as addresses.
+"""
 
 import functools
 from typing import Any, Final, NamedTuple
@@ -7,52 +10,61 @@ import numpy as np
 from numba import types
 
 from fastdrop_kernels.cpu.blocks import BLOCK
-from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compile_entry
-from fastdrop_kernels.cpu.intrinsics import WORDS, address_of, c_function, float64_bits, stack_words
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry
+from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, float64_bits, stack_words
 
 u64 = np.uint64
-ARGUMENTS: Final = 7  # words that a kernel reads, see blocks.py
-SHARED: Final = 12  # words that the threads share: a kernel's arguments, then what `share` needs
+SHARED: Final = 12  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs
 
 call_kernel = c_function(KERNEL.return_type, *KERNEL.args)
-gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)
-omp_get = c_function(types.int32)
+call_gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)
+call_omp_get = c_function(types.int32)
 
 
 class OpenMP(NamedTuple):
-    """Addresses of an OpenMP runtime's functions; all 0 where there is none."""
+    """Addresses of an OpenMP runtime's functions."""
 
-    parallel: int = 0  # GOMP_parallel
-    thread_num: int = 0  # omp_get_thread_num
-    num_threads: int = 0  # omp_get_num_threads
+    gomp_parallel: int  # GOMP_parallel
+    thread_num: int  # omp_get_thread_num
+    num_threads: int  # omp_get_num_threads
+
+
+def share(shared: Any) -> None:
+    """Run the calling OpenMP thread's share of the blocks."""
+    kernel, first, blocks = shared[7], shared[8], shared[9]
+    thread, threads = u64(call_omp_get(shared[10], ())), u64(call_omp_get(shared[11], ()))
+    last = first + blocks * (thread + u64(1)) // threads
+    call_kernel(kernel, (shared, first + blocks * thread // threads, last))
+
+
+SERIAL: Final = (1, 0, 0, 0, 0)
+
+
+@compiled_entry
+def run(
+    kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float,
+    threads: int, worker: int, gomp_parallel: int, thread_num: int, num_threads: int,
+) -> None:  # fmt: skip
+    """Run a kernel on `count` elements in the calling thread, or on `threads` OpenMP threads; without the GIL.
+
+    kernel: address from `kernels.address`; x, y: addresses of the first element (equal to work in place); start: its
+    index in the stream; seed, offset: 64 bits each, as signed integers; p: drop probability; threads, and from 2 threads
+    on: worker, the address of `share`; gomp_parallel, thread_num, num_threads, an `OpenMP`. For one: `*SERIAL`. All are
+    given, because Numba takes 40 us to dispatch a call that leaves a default out.
+    """
+    shared = stack_words(SHARED)
+    shared[0], shared[1], shared[2], shared[3] = u64(x), u64(y), u64(start), u64(count)
+    shared[4], shared[5], shared[6] = u64(seed), u64(offset), float64_bits(p)
+    first, last = u64(start) // BLOCK, (u64(start) + u64(count) + BLOCK - u64(1)) // BLOCK
+    if threads == 1:
+        call_kernel(u64(kernel), (shared, first, last))
+    else:
+        shared[7], shared[8], shared[9] = u64(kernel), first, last - first
+        shared[10], shared[11] = u64(thread_num), u64(num_threads)
+        call_gomp_parallel(u64(gomp_parallel), (u64(worker), shared, np.uint32(threads), np.uint32(0)))
 
 
 @functools.cache
 def worker() -> Any:
-    """Compile what each OpenMP thread runs: its share of the blocks."""
-
-    def share(shared: Any) -> None:
-        kernel, first, blocks = shared[7], shared[8], shared[9]
-        thread, threads = u64(omp_get(shared[10], ())), u64(omp_get(shared[11], ()))
-        last = first + blocks * (thread + u64(1)) // threads
-        call_kernel(kernel, (shared, first + blocks * thread // threads, last))
-
-    return compile_callback(types.void(WORDS), share, "share_of_one_thread")
-
-
-def launch(
-    kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float,
-    threads: int, share: int, parallel: int, thread_num: int, num_threads: int,
-) -> None:
-    shared = stack_words(SHARED)
-    shared[0], shared[1], shared[2], shared[3] = u64(x), u64(y), u64(start), u64(count)
-    shared[4], shared[5], shared[6] = u64(seed), u64(offset), float64_bits(p)
-    first = u64(start) // BLOCK
-    end = (u64(start) + u64(count) + BLOCK - u64(1)) // BLOCK
-    if threads == 1:
-        call_kernel(u64(kernel), (shared, first, end))
-    else:
-        shared[7], shared[8], shared[9] = u64(kernel), first, end - first
-        shared[10], shared[11] = u64(thread_num), u64(num_threads)
-        gomp_parallel(u64(parallel), (u64(share), shared, np.uint32(threads), np.uint32(0)))
-launch = compile_entry(launch)
+    """Return `share` as a C callback."""
+    return compile_callback(types.void(WORDS), share, "share")

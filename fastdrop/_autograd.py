@@ -1,0 +1,131 @@
+"""The autograd side of dropout: the backward is the same operator with the same key, so nothing is kept but the key."""
+
+from typing import Any
+
+import torch
+from torch._C import _are_functorch_transforms_active as functorch_is_active
+from torch.autograd import forward_ad
+
+from fastdrop._layout import Key, Order, is_counted, run, run_
+
+Seed = int | torch.Tensor  # a tensor under functorch, where vmap may give every row its own
+
+
+class DropoutFunction(torch.autograd.Function):
+    """y = x / (1 - p) where the element is kept, else 0, and the same of the gradient and of the tangent."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
+        """Return the dropout of x."""
+        ctx.key = key
+        return run("dropout", x, key)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Mask and scale the gradient."""
+        return dropout(grad_output, ctx.key), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
+        """Mask and scale the tangent."""
+        return dropout(tangent, ctx.key)
+
+
+class InPlaceDropoutFunction(DropoutFunction):
+    """The same, written over x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
+        """Overwrite a dense x with its dropout."""
+        ctx.key = key
+        ctx.mark_dirty(x)
+        return run_("dropout", x, key)
+
+
+class FunctorchDropoutFunction(torch.autograd.Function):
+    """The same in the form that torch.func needs; its two calls more are worth microseconds on small tensors."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, p: float, seed: Seed, offset: int, order: Order) -> torch.Tensor:
+        """Return the dropout of x."""
+        return run("dropout", x, (p, int(seed), offset, order))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        """Keep the key; a seed that is a tensor belongs to a level of torch.func, which has to know of it."""
+        _, p, seed, offset, order = inputs
+        ctx.key = p, seed, offset, order
+        if isinstance(seed, torch.Tensor):
+            ctx.key = p, None, offset, order
+            ctx.save_for_backward(seed)
+            ctx.save_for_forward(seed)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Mask and scale the gradient."""
+        return _dropout_again(ctx, grad_output), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, *_: Any) -> torch.Tensor:
+        """Mask and scale the tangent."""
+        return _dropout_again(ctx, tangent)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, p: float, seed: Any, offset: int, order: Order
+    ) -> tuple[torch.Tensor, int]:
+        """Apply to each row: with its own seed where seeds are batched, else with the same mask as every other."""
+        x_dim, _, seed_dim, _, _ = in_dims
+        if info.batch_size == 0:
+            return torch.empty_like(x), x_dim or 0
+        rows = [x] * info.batch_size if x_dim is None else x.unbind(x_dim)
+        seeds = [seed] * info.batch_size if seed_dim is None else seed.unbind(seed_dim)
+        return torch.stack([_dropout(row, p, one, offset, order) for row, one in zip(rows, seeds, strict=True)]), 0
+
+
+def _dropout(x: torch.Tensor, p: float, seed: Seed, offset: int, order: Order) -> torch.Tensor:
+    """Go on at the next level of torch.func, or below the last one."""
+    return dropout(x, (p, seed if functorch_is_active() else int(seed), offset, order))
+
+
+def _dropout_again(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    p, seed, offset, order = ctx.key
+    return _dropout(x, p, ctx.saved_tensors[0] if seed is None else seed, offset, order)
+
+
+# Function.apply binds an inspect.signature on every call, for functorch's sake; the C++ method below it does not.
+_apply: Any = super(torch.autograd.Function, DropoutFunction).apply  # type: ignore[misc]
+_apply_in_place: Any = super(torch.autograd.Function, InPlaceDropoutFunction).apply  # type: ignore[misc]
+
+
+def _is_recorded(x: torch.Tensor) -> bool:
+    """Return whether a graph or a tangent has to know of an operation on x."""
+    return (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
+
+
+def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return the dropout of x, by the shortest way that autograd allows."""
+    if functorch_is_active():
+        return FunctorchDropoutFunction.apply(x, *key)  # type: ignore[no-any-return]
+    if _is_recorded(x):
+        return _apply(x, key)  # type: ignore[no-any-return]
+    return run("dropout", x, key)
+
+
+def dropout_(x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Overwrite x with its dropout, and return x."""
+    recorded = _is_recorded(x)
+    if (
+        functorch_is_active()
+        or forward_ad._current_level >= 0
+        or (recorded and (x.is_leaf or x._is_view()))
+        or x.is_inference()
+        or x.is_neg()
+        or not is_counted(x, key[3])
+        or x.data_ptr() == 0
+    ):
+        return x.copy_(dropout(x, key))  # torch's own rules and errors for all that is not plain
+    if recorded:
+        return _apply_in_place(x, key)  # type: ignore[no-any-return]
+    torch.autograd.graph.increment_version(run_("dropout", x, key))
+    return x

@@ -1,0 +1,50 @@
+"""Checks of arguments, with torch's own texts where torch has them."""
+
+import math
+import operator
+from typing import Any
+
+import torch
+
+TWO_64 = 1 << 64
+
+
+def check_probability(p: Any) -> float:
+    """Return p as a float in [0, 1]; torch's errors otherwise, of the types that torch raises."""
+    if p < 0.0 or p > 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    p = float(p)
+    if math.isnan(p):  # passes torch's first check, and fails in its operator
+        raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p}")
+    return p
+
+
+def signed64(value: Any, name: str) -> int:
+    """Return an unsigned 64-bit integer's bits as a signed one, the form that kernels take."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} has to be an integer, but got {type(value).__name__}: {value!r}") from None
+    if not 0 <= number < TWO_64:
+        raise ValueError(f"{name} has to be between 0 and 2**64 - 1, but got {number}")
+    return number - TWO_64 if number >= TWO_64 >> 1 else number
+
+
+def check_seed(seed: Any, generator: torch.Generator | None) -> int | torch.Tensor:
+    """Return a given seed as the kernels take it: 64 bits as a signed int, or an int64 tensor of one element."""
+    if generator is not None:
+        raise ValueError("seed and generator exclude each other: a mask comes from one of them, but got both")
+    if not isinstance(seed, torch.Tensor):
+        return signed64(seed, "seed")
+    if seed.dtype != torch.int64 or seed.numel() != 1:
+        shape = tuple(seed.shape)
+        raise TypeError(f"seed has to be an int or an int64 tensor of one element, but got {seed.dtype} of shape {shape}")
+    return seed
+
+
+def check_range(start: Any, count: int) -> int:
+    """Return the stream index that `count` elements start at."""
+    first = operator.index(start)
+    if not 0 <= first <= (TWO_64 >> 1) - count:
+        raise ValueError(f"start has to be at least 0 and start + elements at most 2**63, but got {first} + {count}")
+    return first

@@ -1,0 +1,48 @@
+"""The CPU backend: a kernel by its name, run from one dense tensor's memory to another's."""
+
+import functools
+from typing import Final
+
+import torch
+from fastdrop_kernels.cpu.kernels import address
+from fastdrop_kernels.cpu.launch import run as launch
+from fastdrop_kernels.cpu.pages import HUGE_FROM, prefer_huge_pages
+
+from fastdrop import _threads
+from fastdrop._threads import WORTH_SHARING
+
+FLOATS: Final = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+DTYPES: Final = FLOATS | {torch.bool: "bool"}  # a mask's
+
+
+@functools.cache
+def _kernel(name: str, dtype: torch.dtype) -> int:
+    return address(name, DTYPES[dtype])
+
+
+def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset: int, start: int = 0) -> None:
+    """Write a kernel's result for x, element by element in the order of memory, to y (which may be x).
+
+    x, y: dense CPU tensors of one dtype, size and strides; seed, offset: 64 bits as signed integers; start: index in the
+    mask stream of the first element.
+    """
+    count, source, target = x.numel(), x.data_ptr(), y.data_ptr()
+    if y.numel() != count or y.dtype is not x.dtype:
+        raise ValueError(f"kernel needs equal tensors, but got {count} of {x.dtype} and {y.numel()} of {y.dtype}")
+    if not (source and target):
+        if count:
+            raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
+        return
+    kernel = _kernel(name, x.dtype)
+    if count < WORTH_SHARING:
+        launch(kernel, source, target, start, count, seed, offset, p, 1, 0, 0, 0, 0)
+        return
+    itemsize = x.itemsize
+    if count * itemsize >= HUGE_FROM and source != target:
+        prefer_huge_pages(target, count * itemsize)
+    _threads.run(kernel, source, target, start, count, itemsize, seed, offset, p)

@@ -1,0 +1,45 @@
+"""In which order a tensor's elements are counted, and the tensors that a kernel sees.
+
+Elements are counted in the order of memory where a tensor is dense, else row by row. An order is the strides of a dense
+tensor, or None for row by row; it is what a backward keeps, for gradients come with strides of their own.
+"""
+
+import torch
+
+from fastdrop._cpu import run as run_kernel
+
+Order = tuple[int, ...] | None
+Key = tuple[float, int, int, Order]  # p, seed, offset: with the order, all that a mask depends on
+
+
+def order_of(x: torch.Tensor) -> Order:
+    """Return the order of a tensor's elements that is not contiguous."""
+    strides = x.stride()
+    return strides if torch.empty_like(x).stride() == strides else None
+
+
+def is_counted(x: torch.Tensor, order: Order) -> bool:
+    """Return whether the order of x's memory is `order`."""
+    return x.is_contiguous() if order is None else x.stride() == order
+
+
+def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return a kernel's result for x; dense strides are kept, as native's are."""
+    p, seed, offset, order = key
+    if (x.is_contiguous() if order is None else is_counted(x, order)) and not (x.is_neg() or x._is_zerotensor()):
+        y = torch.empty_like(x)
+        run_kernel(name, x, y, p, seed, offset)
+        return y
+    if x.layout != torch.strided:  # the gradient of a gather can be sparse
+        x = x.to_dense()
+    strides = torch.empty(x.shape, device="meta").stride() if order is None else order
+    y = run_(name, torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x), key)
+    native = torch.empty_like(x)
+    return y if native.stride() in (x.stride(), y.stride()) else native.copy_(y)
+
+
+def run_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Overwrite x, whose memory is in the key's order, with a kernel's result, and return x."""
+    p, seed, offset, _ = key
+    run_kernel(name, x, x, p, seed, offset)
+    return x

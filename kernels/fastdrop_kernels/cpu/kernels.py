@@ -1,0 +1,24 @@
+"""The compiled kernels by name and dtype, each compiled (or loaded from the cache) when it is first asked for."""
+
+import functools
+from typing import Any, Final
+
+from fastdrop_kernels.cpu.blocks import Formula, kernel
+from fastdrop_kernels.cpu.dropout import DROPOUT
+from fastdrop_kernels.cpu.elements import BYTE, ELEMENTS
+from fastdrop_kernels.cpu.mask import MASK
+
+FORMULAS: Final[dict[str, Formula]] = {formula.name: formula for formula in (DROPOUT, MASK)}
+
+
+@functools.cache
+def compiled(name: str, dtype: str) -> Any:
+    """Return the C callback of an operation for a dtype ("float32", ...; "bool" for a mask)."""
+    element = BYTE if dtype == "bool" else ELEMENTS[dtype]
+    return kernel(FORMULAS[name], dtype, element, element)
+
+
+@functools.cache
+def address(name: str, dtype: str) -> int:
+    """Return the kernel's address, for `launch.run_serial` and `launch.run_parallel`."""
+    return int(compiled(name, dtype).address)

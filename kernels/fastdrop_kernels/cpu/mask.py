@@ -1,0 +1,29 @@
+"""The mask by itself: y = 1 where kept, else 0, as the bytes of a bool tensor. What x holds is not read."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from fastdrop_kernels.cpu.blocks import Formula
+from fastdrop_kernels.cpu.compiler import inlined
+
+
+@inlined
+def nothing(p: Any, compute: Any) -> Any:
+    """Return no factor: a mask needs none."""
+    return compute(0)
+
+
+@inlined
+def kept(x: Any, factors: Any) -> Any:
+    """Return true."""
+    return np.uint8(1)
+
+
+@inlined
+def dropped(x: Any, factors: Any) -> Any:
+    """Return false."""
+    return np.uint8(0)
+
+
+MASK: Final = Formula("mask", nothing, kept, dropped)
