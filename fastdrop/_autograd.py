@@ -3,12 +3,10 @@
 from typing import Any
 
 import torch
-from torch._C import _are_functorch_transforms_active as functorch_is_active
+from torch._C import _are_functorch_transforms_active
 from torch.autograd import forward_ad
 
 from fastdrop._layout import Key, Order, is_counted, run, run_
-
-Seed = int | torch.Tensor  # a tensor under functorch, where vmap may give every row its own
 
 
 class DropoutFunction(torch.autograd.Function):
@@ -46,7 +44,7 @@ class FunctorchDropoutFunction(torch.autograd.Function):
     """The same in the form that torch.func needs; its two calls more are worth microseconds on small tensors."""
 
     @staticmethod
-    def forward(x: torch.Tensor, p: float, seed: Seed, offset: int, order: Order) -> torch.Tensor:
+    def forward(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
         """Return the dropout of x."""
         return run("dropout", x, (p, int(seed), offset, order))
 
@@ -83,9 +81,9 @@ class FunctorchDropoutFunction(torch.autograd.Function):
         return torch.stack([_dropout(row, p, one, offset, order) for row, one in zip(rows, seeds, strict=True)]), 0
 
 
-def _dropout(x: torch.Tensor, p: float, seed: Seed, offset: int, order: Order) -> torch.Tensor:
+def _dropout(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
     """Go on at the next level of torch.func, or below the last one."""
-    return dropout(x, (p, seed if functorch_is_active() else int(seed), offset, order))
+    return dropout(x, (p, seed if _are_functorch_transforms_active() else int(seed), offset, order))
 
 
 def _dropout_again(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -94,8 +92,8 @@ def _dropout_again(ctx: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 # Function.apply binds an inspect.signature on every call, for functorch's sake; the C++ method below it does not.
-_apply: Any = super(torch.autograd.Function, DropoutFunction).apply  # type: ignore[misc]
-_apply_in_place: Any = super(torch.autograd.Function, InPlaceDropoutFunction).apply  # type: ignore[misc]
+_apply: Any = super(torch.autograd.Function, DropoutFunction).apply
+_apply_in_place: Any = super(torch.autograd.Function, InPlaceDropoutFunction).apply
 
 
 def _is_recorded(x: torch.Tensor) -> bool:
@@ -105,8 +103,8 @@ def _is_recorded(x: torch.Tensor) -> bool:
 
 def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the dropout of x, by the shortest way that autograd allows."""
-    if functorch_is_active():
-        return FunctorchDropoutFunction.apply(x, *key)  # type: ignore[no-any-return]
+    if _are_functorch_transforms_active():
+        return FunctorchDropoutFunction.apply(x, *key)  # type: ignore[no-any-return, no-untyped-call]
     if _is_recorded(x):
         return _apply(x, key)  # type: ignore[no-any-return]
     return run("dropout", x, key)
@@ -116,7 +114,7 @@ def dropout_(x: torch.Tensor, key: Key) -> torch.Tensor:
     """Overwrite x with its dropout, and return x."""
     recorded = _is_recorded(x)
     if (
-        functorch_is_active()
+        _are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or (recorded and (x.is_leaf or x._is_view()))
         or x.is_inference()

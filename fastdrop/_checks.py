@@ -13,10 +13,10 @@ def check_probability(p: Any) -> float:
     """Return p as a float in [0, 1]; torch's errors otherwise, of the types that torch raises."""
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    p = float(p)
-    if math.isnan(p):  # passes torch's first check, and fails in its operator
+    probability = float(p)
+    if math.isnan(probability):  # passes torch's first check, and fails in its operator
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p}")
-    return p
+    return probability
 
 
 def signed64(value: Any, name: str) -> int:
@@ -38,7 +38,9 @@ def check_seed(seed: Any, generator: torch.Generator | None) -> int | torch.Tens
         return signed64(seed, "seed")
     if seed.dtype != torch.int64 or seed.numel() != 1:
         shape = tuple(seed.shape)
-        raise TypeError(f"seed has to be an int or an int64 tensor of one element, but got {seed.dtype} of shape {shape}")
+        raise TypeError(
+            f"seed has to be an int or an int64 tensor of one element, but got {seed.dtype} of shape {shape}"
+        )
     return seed
 
 

@@ -4,12 +4,12 @@ import functools
 from typing import Final
 
 import torch
-from fastdrop_kernels.cpu.kernels import address
-from fastdrop_kernels.cpu.launch import run as launch
-from fastdrop_kernels.cpu.pages import HUGE_FROM, prefer_huge_pages
 
 from fastdrop import _threads
 from fastdrop._threads import WORTH_SHARING
+from fastdrop_kernels.cpu.kernels import address
+from fastdrop_kernels.cpu.launch import run as launch
+from fastdrop_kernels.cpu.pages import HUGE_FROM, prefer_huge_pages
 
 FLOATS: Final = {
     torch.float16: "float16",
@@ -28,8 +28,8 @@ def _kernel(name: str, dtype: torch.dtype) -> int:
 def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset: int, start: int = 0) -> None:
     """Write a kernel's result for x, element by element in the order of memory, to y (which may be x).
 
-    x, y: dense CPU tensors of one dtype, size and strides; seed, offset: 64 bits as signed integers; start: index in the
-    mask stream of the first element.
+    x, y: dense CPU tensors of one dtype, size and strides; seed, offset: 64 bits as signed integers; start: index in
+    the mask stream of the first element.
     """
     count, source, target = x.numel(), x.data_ptr(), y.data_ptr()
     if y.numel() != count or y.dtype is not x.dtype:

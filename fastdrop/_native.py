@@ -9,7 +9,6 @@ from torch.nn.functional import dropout as native_dropout
 from fastdrop import _cpu, _seeds
 from fastdrop._cpu import FLOATS
 
-
 STRIDED: Final = torch.strided
 PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 

@@ -13,8 +13,8 @@ _own = threading.local()  # a tensor a thread: a shared one gave two threads one
 def draw(generator: torch.Generator | None = None) -> int:
     """Return 63 fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
     if generator is not None and generator.device.type != "cpu":
-        seed = torch.empty((), dtype=torch.int64, device=generator.device)
-        return int(seed.random_(generator=generator))
+        drawn = torch.empty((), dtype=torch.int64, device=generator.device)
+        return int(drawn.random_(generator=generator))
     try:
         cell, value = _own.seed
     except AttributeError:
@@ -25,9 +25,10 @@ def draw(generator: torch.Generator | None = None) -> int:
         cell.random_()  # the keyword would cost a tenth of a microsecond, and item() another
     else:
         cell.random_(generator=generator)
-    return value.value
+    seed: int = value.value
+    return seed
 
 
 def draw_tensor(generator: torch.Generator | None = None) -> torch.Tensor:
-    """Return fresh bits as an int64 tensor made by a torch operator: under vmap, one a row, one for all, or an error."""
+    """Return fresh bits as an int64 tensor, drawn by an operator that vmap knows: one a row, one for all, or an error."""
     return torch.randint(SEED_END, (), dtype=torch.int64, device="cpu", generator=generator)

@@ -5,10 +5,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.stream import BLOCK
 
 from fastdrop._openmp import torch_openmp
+from fastdrop_kernels.cpu import launch
+from fastdrop_kernels.stream import BLOCK
 
 OPENMP_GRAIN = 16_384  # elements that are worth a thread of OpenMP's: about 3 us of work
 WORTH_SHARING = 2 * OPENMP_GRAIN
@@ -39,7 +39,7 @@ def backend() -> str:
 
 
 def run(kernel: int, x: int, y: int, start: int, count: int, itemsize: int, seed: int, offset: int, p: float) -> None:
-    """Run a kernel (see `launch.run`) from WORTH_SHARING elements on, on as many of torch's threads as its size is worth; the result is the same."""
+    """Run a kernel (see `launch.run`) on as many of torch's threads as its size is worth; the result is the same."""
     threads = 1
     if not _forked:
         openmp = torch_openmp()
@@ -50,12 +50,12 @@ def run(kernel: int, x: int, y: int, start: int, count: int, itemsize: int, seed
         launch.run(kernel, x, y, start, count, seed, offset, p, threads, launch.worker().address, *openmp)
     else:
         share = -(-count // (threads * BLOCK)) * BLOCK
-        parts = [
-            _pool().submit(
-                launch.run, kernel, x + i * itemsize, y + i * itemsize,
-                start + i, min(share, count - i), seed, offset, p, *launch.SERIAL,
-            )  # fmt: skip
-            for i in range(0, count, share)
-        ]
-        for part in parts:
-            part.result()
+        list(
+            _pool().map(
+                lambda i: launch.run(
+                    kernel, x + i * itemsize, y + i * itemsize, start + i, min(share, count - i), seed, offset, p,
+                    *launch.SERIAL,
+                ),
+                range(0, count, share),
+            )
+        )  # fmt: skip

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop import _autograd, _cpu, _native, _seeds
-from fastdrop._autograd import functorch_is_active
 from fastdrop._checks import check_probability, check_range, check_seed, signed64
 from fastdrop._layout import order_of
 
@@ -74,7 +74,7 @@ def dropout(
     tensors the mask follows the order of memory, as native's does, else the elements row by row.
     """
     if has_torch_function_unary(input):
-        return handle_torch_function(  # type: ignore[no-any-return]
+        return handle_torch_function(
             dropout, (input,), input, p, training, inplace, seed=seed, offset=offset, generator=generator
         )
     if is_compiling():
@@ -87,7 +87,7 @@ def dropout(
         return input
     if not _native.kernels_take(input):
         return _native.dropout(input, p, inplace, chosen, offset, generator)
-    if functorch_is_active():
+    if _are_functorch_transforms_active():
         chosen = _seeds.draw_tensor(generator) if chosen is None else chosen
     else:
         chosen = _seeds.draw(generator) if chosen is None else int(chosen)
@@ -97,7 +97,8 @@ def dropout(
 
 def _dropout_in_compiled_code(*args: Any, **kwargs: Any) -> torch.Tensor:
     """Break the graph and run as always."""
-    return torch.compiler.disable(dropout)(*args, **kwargs)  # a decorator would import the compiler with fastdrop
+    # not a decorator, which would import the compiler together with fastdrop
+    return torch.compiler.disable(dropout)(*args, **kwargs)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def dropout_mask(

@@ -1,8 +1,8 @@
 """The loop that every elementwise CPU kernel shares: fill a small buffer with draws, apply a formula, go on.
 
-Both loops run over a piece of a block at a time. A short piece lets the memory traffic of one go on beneath the arithmetic
-of the next: with pieces of 1,024, float32 and float64 arrays that exceed the cache took half as long again. Two-byte
-elements are bound by arithmetic at any size, and save the cost of going from piece to piece.
+Both loops run over a piece of a block at a time. A short piece lets the memory traffic of one go on beneath the
+arithmetic of the next: with pieces of 1,024, float32 and float64 arrays that exceed the cache took half as long again.
+Two-byte elements are bound by arithmetic at any size, and save the cost of going from piece to piece.
 
 A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
 caching and launching know no more of it. ``arguments`` are 64-bit words:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -74,16 +75,22 @@ def _refuse_without_compiler() -> None:
         raise RuntimeError("fastdrop's kernels need Numba's compiler, but it is switched off: NUMBA_DISABLE_JIT is set")
 
 
+_callbacks: Final[dict[str, Any]] = {}  # for good: an address outlives its callback
+_compiling: Final = threading.Lock()  # else two threads could each compile one, and the address of the first be freed
+
+
 def compile_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
-    """Compile a function to a C callback, or load it from the cache; keep the result, its `.address` dies with it.
+    """Compile a function to a C callback, or load it from the cache; it has an `address`.
 
     `name` must differ between any two functions: Numba keeps one index file a name, and two processes that add
     different code to one index at once can each end up with the other's.
     """
     _refuse_without_compiler()
-    function.__name__ = function.__qualname__ = name
-    with _cache_in(cache_folder()) as cached:
-        return numba.cfunc(signature, **OPTIONS, **cached)(function)
+    with _compiling, _cache_in(cache_folder()) as cached:
+        if name not in _callbacks:
+            function.__name__ = function.__qualname__ = name
+            _callbacks[name] = numba.cfunc(signature, **OPTIONS, **cached)(function)
+        return _callbacks[name]
 
 
 def compiled_entry(function: Callable[..., None]) -> Callable[..., None]:

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from fastdrop_kernels.cpu.compiler import inlined
-
 from fastdrop_kernels.cpu.blocks import Formula
+from fastdrop_kernels.cpu.compiler import inlined
 
 
 @inlined

@@ -7,9 +7,9 @@ that a round needs, and the upper halves of other lanes may hold rubbish that th
 from typing import Any, Final
 
 import numpy as np
-from fastdrop_kernels.cpu.compiler import inlined
 
 from fastdrop_kernels import stream
+from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.intrinsics import swap_halves
 
 u64 = np.uint64

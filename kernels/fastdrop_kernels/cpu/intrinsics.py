@@ -29,7 +29,7 @@ def pointer(typing_context: Any, address: types.Integer, element: types.NumberCl
 
 @intrinsic(prefer_literal=True)
 def stack_words(typing_context: Any, count: types.IntegerLiteral) -> Any:
-    """Reserve ``count`` (a constant) uint64 words on the stack, aligned to a cache line; no heap, no reference count."""
+    """Reserve ``count`` (a constant) uint64 words on the stack, aligned to a cache line."""
     size = count.literal_value
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
@@ -51,7 +51,7 @@ def address_of(typing_context: Any, words: types.CPointer) -> Any:
     return types.uint64(words), codegen
 
 
-def c_function(restype: types.Type, *argtypes: types.Type) -> Callable[..., Any]:
+def c_function(restype: types.Type, *argtypes: types.Type) -> Any:
     """Make an intrinsic ``f(address, (arguments,))`` that calls the C function at ``address``.
 
     The address is an argument, never a constant: a constant would be baked into code cached on disk and jump to a
@@ -74,7 +74,7 @@ def c_function(restype: types.Type, *argtypes: types.Type) -> Callable[..., Any]
     return call
 
 
-def cast(restype: types.Type, argtype: types.Type, emit: Callable[[ir.IRBuilder, Any], Any]) -> Callable[..., Any]:
+def cast(restype: types.Type, argtype: types.Type, emit: Callable[[ir.IRBuilder, Any], Any]) -> Any:
     """Make an intrinsic of one argument from a function that emits its LLVM instructions."""
 
     @intrinsic

@@ -11,7 +11,6 @@ from fastdrop_kernels.cpu.mask import MASK
 FORMULAS: Final[dict[str, Formula]] = {formula.name: formula for formula in (DROPOUT, MASK)}
 
 
-@functools.cache
 def compiled(name: str, dtype: str) -> Any:
     """Return the C callback of an operation for a dtype ("float32", ...; "bool" for a mask)."""
     element = BYTE if dtype == "bool" else ELEMENTS[dtype]

@@ -48,9 +48,9 @@ def run(
     """Run a kernel on `count` elements in the calling thread, or on `threads` OpenMP threads; without the GIL.
 
     kernel: address from `kernels.address`; x, y: addresses of the first element (equal to work in place); start: its
-    index in the stream; seed, offset: 64 bits each, as signed integers; p: drop probability; threads, and from 2 threads
-    on: worker, the address of `share`; gomp_parallel, thread_num, num_threads, an `OpenMP`. For one: `*SERIAL`. All are
-    given, because Numba takes 40 us to dispatch a call that leaves a default out.
+    index in the stream; seed, offset: 64 bits each, as signed integers; p: drop probability. `*SERIAL` is one thread;
+    for more: threads, worker (the address of `share`), and the three of an `OpenMP`. There are no defaults because
+    Numba takes 40 us to dispatch a call that leaves one out.
     """
     shared = stack_words(SHARED)
     shared[0], shared[1], shared[2], shared[3] = u64(x), u64(y), u64(start), u64(count)
