@@ -9,10 +9,14 @@ import functools
 import os
 
 import torch
-
 from fastdrop_kernels.cpu.launch import OpenMP
 
 SWITCH = "FASTDROP_OPENMP"  # set to 0, OpenMP is not used
+
+
+def library() -> ctypes.CDLL:
+    """Return torch's extension module; its symbols include those of all that it was linked with."""
+    return ctypes.CDLL(torch._C.__file__, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
 
 
 @functools.cache
@@ -21,8 +25,8 @@ def torch_openmp() -> OpenMP | None:
     if os.environ.get(SWITCH) == "0":
         return None
     try:
-        library = ctypes.CDLL(torch._C.__file__, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-        functions = library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads
+        linked = library()
+        functions = linked.GOMP_parallel, linked.omp_get_thread_num, linked.omp_get_num_threads
     except (AttributeError, OSError):  # Windows has no RTLD_NOLOAD; macOS's libomp may lack GOMP_parallel
         return None
     return OpenMP(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions))

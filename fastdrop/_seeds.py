@@ -30,5 +30,5 @@ def draw(generator: torch.Generator | None = None) -> int:
 
 
 def draw_tensor(generator: torch.Generator | None = None) -> torch.Tensor:
-    """Return fresh bits as an int64 tensor, drawn by an operator that vmap knows: one a row, one for all, or an error."""
+    """Return fresh bits as an int64 tensor, by an operator that vmap knows: one a row, one for all, or an error."""
     return torch.randint(SEED_END, (), dtype=torch.int64, device="cpu", generator=generator)
