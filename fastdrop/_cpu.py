@@ -35,12 +35,14 @@ def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset
     if y.numel() != count or y.dtype is not x.dtype:
         raise ValueError(f"kernel needs equal tensors, but got {count} of {x.dtype} and {y.numel()} of {y.dtype}")
     if not (source and target):
-        if count:
+        if x._is_zerotensor():  # zeros without memory, which autograd's forward mode makes
+            y.zero_()
+        elif count:
             raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
         return
     kernel = _kernel(name, x.dtype)
     if count < WORTH_SHARING:
-        launch(kernel, source, target, start, count, seed, offset, p, 1, 0, 0, 0, 0)
+        launch(kernel, source, target, start, count, seed, offset, p)
         return
     itemsize = x.itemsize
     if count * itemsize >= HUGE_FROM and source != target:

@@ -29,7 +29,7 @@ def is_counted(x: torch.Tensor, order: Order) -> bool:
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a kernel's result for x; dense strides are kept, as native's are."""
     p, seed, offset, order = key
-    if (x.is_contiguous() if order is None else is_counted(x, order)) and not (x.is_neg() or x._is_zerotensor()):
+    if (x.is_contiguous() if order is None else is_counted(x, order)) and not x.is_neg():
         y = torch.empty_like(x)
         run_kernel(name, x, y, p, seed, offset)
         return y

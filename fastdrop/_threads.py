@@ -45,17 +45,15 @@ def run(kernel: int, x: int, y: int, start: int, count: int, itemsize: int, seed
         openmp = torch_openmp()
         threads = min(torch.get_num_threads(), count // (OPENMP_GRAIN if openmp else POOL_GRAIN))
     if threads <= 1:
-        launch.run(kernel, x, y, start, count, seed, offset, p, *launch.SERIAL)
+        launch.run(kernel, x, y, start, count, seed, offset, p)
     elif openmp:
-        launch.run(kernel, x, y, start, count, seed, offset, p, threads, launch.worker().address, *openmp)
+        worker = launch.worker().address
+        launch.run_parallel(kernel, x, y, start, count, seed, offset, p, threads, worker, *openmp)
     else:
         share = -(-count // (threads * BLOCK)) * BLOCK
-        list(
-            _pool().map(
-                lambda i: launch.run(
-                    kernel, x + i * itemsize, y + i * itemsize, start + i, min(share, count - i), seed, offset, p,
-                    *launch.SERIAL,
-                ),
-                range(0, count, share),
-            )
-        )  # fmt: skip
+
+        def run_share(i: int) -> None:
+            size = min(share, count - i)
+            launch.run(kernel, x + i * itemsize, y + i * itemsize, start + i, size, seed, offset, p)
+
+        list(_pool().map(run_share, range(0, count, share)))

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from fastdrop_kernels.cpu.blocks import BLOCK
-from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
 from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, float64_bits, stack_words
 
 u64 = np.uint64
@@ -37,31 +37,37 @@ def share(shared: Any) -> None:
     call_kernel(kernel, (shared, first + blocks * thread // threads, last))
 
 
-SERIAL: Final = (1, 0, 0, 0, 0)
+@inlined
+def pack(shared: Any, x: Any, y: Any, start: Any, count: Any, seed: Any, offset: Any, p: Any) -> Any:
+    """Write a kernel's arguments; return its first block and the one after its last."""
+    shared[0], shared[1], shared[2], shared[3] = u64(x), u64(y), u64(start), u64(count)
+    shared[4], shared[5], shared[6] = u64(seed), u64(offset), float64_bits(p)
+    return u64(start) // BLOCK, (u64(start) + u64(count) + BLOCK - u64(1)) // BLOCK
 
 
 @compiled_entry
-def run(
+def run(kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float) -> None:
+    """Run a kernel on `count` elements in the calling thread, without the GIL.
+
+    kernel: address from `kernels.address`; x, y: addresses of the first element (equal to work in place); start: its
+    index in the stream; seed, offset: 64 bits each, as signed integers; p: drop probability.
+    """
+    shared = stack_words(SHARED)
+    first, last = pack(shared, x, y, start, count, seed, offset, p)
+    call_kernel(u64(kernel), (shared, first, last))
+
+
+@compiled_entry
+def run_parallel(
     kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float,
     threads: int, worker: int, gomp_parallel: int, thread_num: int, num_threads: int,
 ) -> None:  # fmt: skip
-    """Run a kernel on `count` elements in the calling thread, or on `threads` OpenMP threads; without the GIL.
-
-    kernel: address from `kernels.address`; x, y: addresses of the first element (equal to work in place); start: its
-    index in the stream; seed, offset: 64 bits each, as signed integers; p: drop probability. `*SERIAL` is one thread;
-    for more: threads, worker (the address of `share`), and the three of an `OpenMP`. There are no defaults because
-    Numba takes 40 us to dispatch a call that leaves one out.
-    """
+    """Run a kernel as `run` does, on `threads` OpenMP threads; worker: address of `share`; then an `OpenMP`."""
     shared = stack_words(SHARED)
-    shared[0], shared[1], shared[2], shared[3] = u64(x), u64(y), u64(start), u64(count)
-    shared[4], shared[5], shared[6] = u64(seed), u64(offset), float64_bits(p)
-    first, last = u64(start) // BLOCK, (u64(start) + u64(count) + BLOCK - u64(1)) // BLOCK
-    if threads == 1:
-        call_kernel(u64(kernel), (shared, first, last))
-    else:
-        shared[7], shared[8], shared[9] = u64(kernel), first, last - first
-        shared[10], shared[11] = u64(thread_num), u64(num_threads)
-        call_gomp_parallel(u64(gomp_parallel), (u64(worker), shared, np.uint32(threads), np.uint32(0)))
+    first, last = pack(shared, x, y, start, count, seed, offset, p)
+    shared[7], shared[8], shared[9] = u64(kernel), first, last - first
+    shared[10], shared[11] = u64(thread_num), u64(num_threads)
+    call_gomp_parallel(u64(gomp_parallel), (u64(worker), shared, np.uint32(threads), np.uint32(0)))
 
 
 @functools.cache

@@ -1,0 +1,57 @@
+"""What the documentation shows is what happens."""
+
+import doctest
+import pathlib
+
+import fastdrop
+import pytest
+import torch
+from fastdrop import functional, modules
+
+ROOT = pathlib.Path(__file__).parents[1]
+PUBLIC = [fastdrop.Dropout, fastdrop.warmup, functional.dropout, functional.dropout_mask]
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def names() -> dict[str, object]:
+    return {"fastdrop": fastdrop, "torch": torch, "x": torch.ones(2, 4), "step": 3}
+
+
+def run(test: doctest.DocTest) -> doctest.TestResults:
+    return doctest.DocTestRunner(optionflags=OPTIONS).run(test)
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_examples_in_docstrings(thing):
+    (test,) = doctest.DocTestFinder(recurse=False).find(thing, thing.__name__, globs=names())
+    assert test.examples, f"{thing.__name__} has no example"
+    assert run(test).failed == 0
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_docstrings_say_what_a_user_needs(thing):
+    text = thing.__doc__ or ""
+    for section in ("Parameters", "Raises", "Examples"):
+        assert f"{section}\n" in text, section
+
+
+def test_every_public_name_is_checked_here():
+    public = {getattr(fastdrop, name) for name in fastdrop.__all__} | {
+        getattr(functional, n) for n in functional.__all__
+    }
+    public |= {getattr(modules, name) for name in modules.__all__}
+    assert {thing for thing in public if callable(thing)} == set(PUBLIC)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mask-stream.md"])
+def test_examples_in_pages(page):
+    text = (ROOT / page).read_text()
+    test = doctest.DocTestParser().get_doctest(text, names(), page, page, 0)
+    assert test.examples, f"{page} has no example"
+    assert run(test).failed == 0
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda script: script.name)
+def test_examples_run(script, capsys):
+    exec(compile(script.read_text(), str(script), "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out
