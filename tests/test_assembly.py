@@ -1,51 +1,63 @@
 """The machine code of the kernels: if LLVM stops making vectors of a loop, it is ten times slower and still right."""
 
+import functools
+import json
 import platform
 import re
 
 import pytest
-from fastdrop_kernels.cpu import compiler, kernels
 from llvmlite import binding
+from processes import run_python
 
-FEATURES = binding.get_host_cpu_features()
+CODE = """
+import json
+from fastdrop_kernels.cpu import compiler, kernels
+compiler.cache_folder = lambda: None  # code from the cache has no assembly to read
+dtypes = ["float16", "bfloat16", "float32", "float64"]
+print(json.dumps({dtype: kernels.compiled("dropout", dtype)._library.get_asm_str() for dtype in dtypes}))
+"""
+CPUS = {"this": {}, "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+bmi,+bmi2"}}
 VECTOR = "[yz]mm"  # 256 or 512 bits
-WIDE = {  # dtype: the instruction that its multiplication, or its reading, has to be, in vectors
+WIDE = {  # dtype: the multiplication, or the reading, that has to be in vectors
     "float32": rf"vmulps\s.*{VECTOR}",
     "float64": rf"vmulpd\s.*{VECTOR}",
     "float16": rf"vcvtph2ps\s.*{VECTOR}",
     "bfloat16": rf"vmulps\s.*{VECTOR}",
 }
+COMPARE = r"vpcmp\w*uw\s.*[xyz]mm|vp(min|max)uw\s.*[xyz]mm|vpsubusw\s.*[xyz]mm"  # AVX-512, AVX2: 16-bit, unsigned
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64") or not FEATURES.get("avx2"), reason="names instructions of AVX2 CPUs"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64") or not binding.get_host_cpu_features().get("avx2"),
+        reason="names instructions of x86 CPUs with AVX2",
+    ),
+    pytest.mark.parametrize("cpu", CPUS),
+    pytest.mark.parametrize("dtype", WIDE),
+]
 
 
-@pytest.fixture
-def assembly(monkeypatch):
-    monkeypatch.setattr(compiler, "_callbacks", {})
-    monkeypatch.setattr(compiler, "cache_folder", lambda: None)  # code from the cache has no assembly to read
-    return lambda name, dtype: kernels.compiled(name, dtype)._library.get_asm_str()
+@functools.cache
+def assembly(cpu: str) -> dict[str, str]:
+    """Return the assembly of every dtype's kernel as a process compiles it for a CPU."""
+    return json.loads(run_python(CODE, **CPUS[cpu]))
 
 
-@pytest.mark.parametrize("dtype", WIDE)
-def test_fill_multiplies_in_vectors(assembly, dtype):
-    text = assembly("dropout", dtype)
-    packed = re.findall(rf"vpmuludq\s.*{VECTOR}", text)
+def test_fill_multiplies_in_vectors(cpu, dtype):
+    packed = re.findall(rf"vpmuludq\s.*{VECTOR}", assembly(cpu)[dtype])
     assert len(packed) >= 11, "a counter needs 11 multiplications in the loop"
 
 
-@pytest.mark.parametrize("dtype", WIDE)
-def test_apply_compares_and_computes_in_vectors(assembly, dtype):
-    text = assembly("dropout", dtype)
-    assert re.search(WIDE[dtype], text)
-    packed_compare = r"vpcmp\w*uw\s.*[xyz]mm|vp(min|max)uw\s.*[xyz]mm|vpsubusw\s.*[xyz]mm"
-    assert re.search(packed_compare, text)
+def test_apply_compares_and_computes_in_vectors(cpu, dtype):
+    assert re.search(WIDE[dtype], assembly(cpu)[dtype])
+    assert re.search(COMPARE, assembly(cpu)[dtype])
 
 
-@pytest.mark.parametrize("dtype", WIDE)
-def test_a_kernel_calls_nothing(assembly, dtype):
+def test_a_kernel_calls_nothing(cpu, dtype):
     """All its functions are inlined and nothing is taken from the heap; memset clears draws where all is dropped."""
-    body = assembly("dropout", dtype).split(".Lfunc_end0")[0]
+    body = assembly(cpu)[dtype].split(".Lfunc_end0")[0]
     assert "vpmuludq" in body
     assert len(re.findall(r"\bcall\w*\s", body)) == body.count("$memset")
+
+
+def test_avx2_is_not_this_cpus_code(cpu, dtype):
+    assert ("zmm" in assembly(cpu)[dtype]) == (cpu == "this" and bool(binding.get_host_cpu_features().get("avx512f")))

@@ -60,7 +60,8 @@ def apply(
     """
     for i in range(u64(x.size)):
         value = widen(x[i])
-        y[i] = narrow(kept(value, factors)) if draws[i] >= limit else narrow(dropped(value, factors))
+        if_kept, if_dropped = narrow(kept(value, factors)), narrow(dropped(value, factors))
+        y[i] = if_kept if draws[i] >= limit else if_dropped
 
 
 def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> Any:
