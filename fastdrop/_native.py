@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 from torch.nn.functional import dropout as native_dropout
@@ -38,9 +39,9 @@ def dropout(
     if (seed is None and generator is None) or not (x.is_floating_point() or x.is_complex()):
         return native_dropout(x, p, True, inplace)  # integers: no mask to speak of, or torch's error
     key = _seeds.draw(generator) if seed is None else int(seed)
-    keep = torch.empty(x.shape, dtype=torch.bool, device="cpu")
+    keep = torch.from_numpy(np.empty(x.shape, np.bool_))  # made unseen: for a trace or a mode, the mask is a constant
     _cpu.run("mask", keep, keep, p, key, offset)
-    one = torch.ones((), dtype=torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32)
-    scale = float(one / (one - p)) if p < 1 else 0.0
+    one = np.float64(1) if x.dtype in (torch.float64, torch.complex128) else np.float32(1)
+    scale = float(one / one.dtype.type(1 - p)) if p < 1 else 0.0
     y = torch.where(keep.to(x.device), x * scale, 0)
     return x.copy_(y) if inplace else y

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch._C import _are_functorch_transforms_active
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop import _autograd, _cpu, _native, _seeds
@@ -77,17 +77,21 @@ def dropout(
         return handle_torch_function(
             dropout, (input,), input, p, training, inplace, seed=seed, offset=offset, generator=generator
         )
-    if is_compiling():
+    if is_dynamo_compiling():
         return _dropout_in_compiled_code(input, p, training, inplace, seed=seed, offset=offset, generator=generator)
     if type(p) is not float or not 0.0 <= p <= 1.0:
         p = check_probability(p)
     chosen = None if seed is None else check_seed(seed, generator)
     offset = signed64(offset, "offset") if offset else 0
-    if not training or p == 0.0 or input.numel() == 0:
+    if not training or p == 0.0:
         return input
     if not _native.kernels_take(input):
         return _native.dropout(input, p, inplace, chosen, offset, generator)
+    if input.numel() == 0:
+        return input
     if _are_functorch_transforms_active():
+        if torch._is_functional_tensor(input):  # torch.func.functionalize knows no autograd.Function
+            return _native.dropout(input, p, inplace, chosen, offset, generator)
         chosen = _seeds.draw_tensor(generator) if chosen is None else chosen
     else:
         chosen = _seeds.draw(generator) if chosen is None else int(chosen)
