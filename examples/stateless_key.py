@@ -1,7 +1,8 @@
 """A mask from (seed, step) alone: no generator's state to save, and any part of it can be had on its own."""
 
-import fastdrop
 import torch
+
+import fastdrop
 
 seed, step = 1234, 17
 x = torch.ones(4, 1000)

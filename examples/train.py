@@ -1,7 +1,8 @@
 """Train a small network: fastdrop.Dropout stands where torch.nn.Dropout stood."""
 
-import fastdrop
 import torch
+
+import fastdrop
 
 torch.manual_seed(0)
 model = torch.nn.Sequential(

@@ -9,6 +9,7 @@ import functools
 import os
 
 import torch
+
 from fastdrop_kernels.cpu.launch import OpenMP
 
 SWITCH = "FASTDROP_OPENMP"  # set to 0, OpenMP is not used

@@ -3,9 +3,10 @@
 import doctest
 import pathlib
 
-import fastdrop
 import pytest
 import torch
+
+import fastdrop
 from fastdrop import functional, modules
 
 ROOT = pathlib.Path(__file__).parents[1]

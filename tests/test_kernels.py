@@ -4,6 +4,7 @@ import mask_reference
 import numpy as np
 import pytest
 import torch
+
 from fastdrop_kernels.cpu import launch
 from fastdrop_kernels.cpu.kernels import address
 

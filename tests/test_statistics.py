@@ -2,9 +2,10 @@
 
 import math
 
-import fastdrop
 import pytest
 import torch
+
+import fastdrop
 
 SIGMAS = 5.0
 N = 1 << 22
@@ -29,7 +30,7 @@ def test_drop_rate(p, seed):
 
 @pytest.mark.parametrize("p", [2**-17, 2**-20, 1 - 2**-18])
 def test_probabilities_finer_than_a_draw_are_exact_on_average(p):
-    """A plain 16-bit threshold drops none (or 2**-16) here. Each block's rate is a multiple of 2**-16; their mean is p."""
+    """A plain 16-bit threshold would drop none, or 2**-16. A block's rate is a multiple of that; the mean is p."""
     n = 1 << 28
     dropped = n - int(mask(p, 3, n=n).sum())
     assert abs(deviation(dropped, n, p)) < SIGMAS

@@ -3,11 +3,12 @@
 import json
 import pathlib
 
-import fastdrop
 import mask_reference
 import numba
 import numpy as np
 import pytest
+
+import fastdrop
 from fastdrop_kernels.cpu.fill import fill
 from fastdrop_kernels.stream import block_threshold
 

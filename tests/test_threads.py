@@ -5,13 +5,14 @@ import sys
 import threading
 import time
 
-import fastdrop
 import mask_reference
 import numpy as np
 import pytest
 import torch
-from fastdrop import _openmp, _threads
 from processes import run_python
+
+import fastdrop
+from fastdrop import _openmp, _threads
 
 N = 300_001  # enough for eight OpenMP threads, with an odd tail
 

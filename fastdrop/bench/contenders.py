@@ -1,0 +1,74 @@
+"""What is compared: native dropout, ours, and the copies that bound both from below."""
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch.nn.functional import dropout as native_dropout
+
+from fastdrop import _cpu
+from fastdrop.functional import dropout
+
+P: Final = 0.5
+SEED: Final = 1
+DROPOUTS: Final = {"native": native_dropout, "fastdrop": dropout}
+
+Contenders = dict[str, Callable[[], object]]
+
+
+def forward(x: torch.Tensor) -> Contenders:
+    """Return the contenders of the forward.
+
+    `native`, `fastdrop` and `clone` allocate their output at each call; `fastdrop_into` and `copy` write to one that is
+    there, so the machine's memory bandwidth is their only bound.
+
+    Parameters
+    ----------
+    x : Tensor that requires no grad
+        The input.
+    """
+    y = torch.zeros_like(x)  # written, so that its pages are there
+    return {
+        "native": lambda: native_dropout(x, P),
+        "fastdrop": lambda: dropout(x, P),
+        "clone": lambda: x.clone(),
+        "fastdrop_into": lambda: _cpu.run("dropout", x, y, P, SEED, 0),
+        "copy": lambda: y.copy_(x),
+    }
+
+
+def forward_backward(x: torch.Tensor) -> Contenders:
+    """Return the contenders of the forward and backward.
+
+    Parameters
+    ----------
+    x : Tensor that requires grad
+        The input.
+    """
+    grad = torch.ones_like(x, requires_grad=False)
+    return {
+        "native": lambda: torch.autograd.grad(native_dropout(x, P), x, grad),
+        "fastdrop": lambda: torch.autograd.grad(dropout(x, P), x, grad),
+        "clone": lambda: torch.autograd.grad(x.clone(), x, grad),
+    }
+
+
+def bytes_kept(name: str, x: torch.Tensor) -> float:
+    """Return the bytes per element that a dropout keeps for its backward.
+
+    Parameters
+    ----------
+    name : str
+        A name in `DROPOUTS`.
+    x : Tensor that requires grad
+        The input.
+    """
+    sizes = []
+
+    def pack(saved: torch.Tensor) -> torch.Tensor:
+        sizes.append(saved.nbytes)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        DROPOUTS[name](x, P)
+    return sum(sizes) / x.numel()

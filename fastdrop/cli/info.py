@@ -1,0 +1,87 @@
+"""`fastdrop info`: what a bug report needs to say, in plain text."""
+
+import pathlib
+import platform
+from typing import Final
+
+import torch
+from llvmlite import binding
+
+from fastdrop import _threads
+from fastdrop._openmp import torch_openmp
+from fastdrop.bench.system import cpu_name, versions
+from fastdrop_kernels.cpu.compiler import cache_folder, user_cache_folder
+
+SIMD: Final = (  # what the kernels' loops gain from
+    *("avx2", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    *("neon", "fullfp16", "sve", "sve2"),
+)
+MAPS: Final = pathlib.Path("/proc/self/maps")
+HUGE_PAGES: Final = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def simd() -> str:
+    """Return the host's SIMD features that matter here."""
+    features = binding.get_host_cpu_features()
+    return " ".join(name for name in SIMD if features.get(name)) or "none known"
+
+
+def library_at(address: int) -> str | None:
+    """Return the path of the library whose code is at an address of this process, where the system tells (Linux)."""
+    if not MAPS.exists():
+        return None
+    for line in MAPS.read_text().splitlines():
+        addresses, *_, path = line.split(maxsplit=5)
+        first, last = (int(end, 16) for end in addresses.split("-"))
+        if first <= address < last:
+            return path
+    return None
+
+
+def threads() -> str:
+    """Return the number of threads, what runs them and which OpenMP library was found."""
+    openmp = torch_openmp()
+    if openmp is None:
+        found = "torch's OpenMP: not found or switched off"
+    else:
+        found = f"torch's OpenMP: {library_at(openmp.gomp_parallel) or 'found'}"
+    return f"{torch.get_num_threads()}, {_threads.backend()}; {found}"
+
+
+def cache() -> str:
+    """Return where compiled kernels are kept and how many there are, or why none are."""
+    folder = cache_folder()
+    if folder is not None:
+        sizes = [path.stat().st_size for path in folder.rglob("*.nbc")]
+        return f"{folder}: {len(sizes)} compiled files, {sum(sizes) / 1e6:.2f} MB"
+    try:
+        reason = f"{user_cache_folder()} cannot be written"
+    except RuntimeError:
+        reason = "there is no home folder"
+    return f"none, every process compiles anew: {reason}"
+
+
+def cuda() -> str:
+    """Return what this version does with CUDA, and what torch sees of it."""
+    seen = f"sees {torch.cuda.device_count()} devices" if torch.version.cuda else "is built without CUDA"
+    return f"not used yet by this version, CUDA tensors go to native torch; torch {seen}"
+
+
+def huge_pages() -> str:
+    """Return the system's setting of transparent huge pages."""
+    return HUGE_PAGES.read_text().strip() if HUGE_PAGES.exists() else "not available on this system"
+
+
+def text() -> str:
+    """Return all of it, a line each."""
+    lines = {
+        **versions(),
+        "platform": platform.platform(),
+        "CPU": f"{cpu_name()} ({binding.get_host_cpu_name()})",
+        "SIMD": simd(),
+        "threads": threads(),
+        "cache": cache(),
+        "CUDA": cuda(),
+        "huge pages": huge_pages(),
+    }
+    return "\n".join(f"{name + ':':<12}{value}" for name, value in lines.items())
