@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from torch._C import _are_functorch_transforms_active
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
+from fastdrop import _composite
 from fastdrop._layout import Key, Order, is_counted, run, run_
 
 
@@ -21,12 +23,18 @@ class DropoutFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return dropout(grad_output, ctx.key), None
+        return _dropout_of_derivative(grad_output, ctx.key), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return dropout(tangent, ctx.key)
+        return _dropout_of_derivative(tangent, ctx.key)
+
+
+def _dropout_of_derivative(x: torch.Tensor, key: Key) -> torch.Tensor:
+    if is_legacy_batchedtensor(x):  # of is_grads_batched, say: functorch does not know of it
+        return _composite.dropout(x, key)
+    return watched_dropout(x, key) if _composite.is_watched() else dropout(x, key)
 
 
 class InPlaceDropoutFunction(DropoutFunction):
@@ -38,6 +46,16 @@ class InPlaceDropoutFunction(DropoutFunction):
         ctx.key = key
         ctx.mark_dirty(x)
         return run_("dropout", x, key)
+
+
+class WatchedDropoutFunction(DropoutFunction):
+    """The same, by operators that a dispatch mode or a trace can see; it keeps as little."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
+        """Return the dropout of x."""
+        ctx.key = key
+        return _composite.dropout(x, key)
 
 
 class FunctorchDropoutFunction(torch.autograd.Function):
@@ -108,6 +126,13 @@ def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
     if _is_recorded(x):
         return _apply(x, key)  # type: ignore[no-any-return]
     return run("dropout", x, key)
+
+
+def watched_dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return the dropout of x by operators, seen by whoever watches."""
+    if _are_functorch_transforms_active() or not _is_recorded(x):
+        return _composite.dropout(x, key)
+    return WatchedDropoutFunction.apply(x, key)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def dropout_(x: torch.Tensor, key: Key) -> torch.Tensor:

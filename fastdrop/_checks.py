@@ -30,10 +30,16 @@ def signed64(value: Any, name: str) -> int:
     return number - TWO_64 if number >= TWO_64 >> 1 else number
 
 
-def check_seed(seed: Any, generator: torch.Generator | None) -> int | torch.Tensor:
-    """Return a given seed as the kernels take it: 64 bits as a signed int, or an int64 tensor of one element."""
-    if generator is not None:
+def check_generator(generator: Any, seed: Any) -> None:
+    """Raise where a generator is none, or comes together with a seed."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator has to be a torch.Generator, but got {type(generator).__name__}: {generator!r}")
+    if seed is not None:
         raise ValueError("seed and generator exclude each other: a mask comes from one of them, but got both")
+
+
+def check_seed(seed: Any) -> int | torch.Tensor:
+    """Return a given seed as the kernels take it: 64 bits as a signed int, or an int64 tensor of one element."""
     if not isinstance(seed, torch.Tensor):
         return signed64(seed, "seed")
     if seed.dtype != torch.int64 or seed.numel() != 1:

@@ -1,8 +1,10 @@
 """The CPU backend: a kernel by its name, run from one dense tensor's memory to another's."""
 
 import functools
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
+import numpy as np
 import torch
 
 from fastdrop import _threads
@@ -17,19 +19,17 @@ FLOATS: Final = {
     torch.float32: "float32",
     torch.float64: "float64",
 }
-DTYPES: Final = FLOATS | {torch.bool: "bool"}  # a mask's
 
 
 @functools.cache
 def _kernel(name: str, dtype: torch.dtype) -> int:
-    return address(name, DTYPES[dtype])
+    return address(name, FLOATS[dtype])
 
 
-def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset: int, start: int = 0) -> None:
+def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset: int) -> None:
     """Write a kernel's result for x, element by element in the order of memory, to y (which may be x).
 
-    x, y: dense CPU tensors of one dtype, size and strides; seed, offset: 64 bits as signed integers; start: index in
-    the mask stream of the first element.
+    x, y: dense CPU tensors of one dtype, size and strides; seed, offset: 64 bits as signed integers.
     """
     count, source, target = x.numel(), x.data_ptr(), y.data_ptr()
     if y.numel() != count or y.dtype is not x.dtype:
@@ -42,9 +42,20 @@ def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset
         return
     kernel = _kernel(name, x.dtype)
     if count < WORTH_SHARING:
-        launch(kernel, source, target, start, count, seed, offset, p)
+        launch(kernel, source, target, 0, count, seed, offset, p)
         return
     itemsize = x.itemsize
     if count * itemsize >= HUGE_FROM and source != target:
         prefer_huge_pages(target, count * itemsize)
-    _threads.run(kernel, source, target, start, count, itemsize, seed, offset, p)
+    _threads.run(kernel, source, target, 0, count, itemsize, seed, offset, p)
+
+
+def mask(shape: Sequence[int], p: float, seed: int, offset: int, start: int = 0) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return True where an element is kept, row by row; a NumPy array, which no trace, mode or transform sees."""
+    keep = np.empty(shape, np.bool_)
+    target, kernel = keep.ctypes.data, address("mask", "bool")
+    if keep.size < WORTH_SHARING:
+        launch(kernel, target, target, start, keep.size, seed, offset, p)
+    else:
+        _threads.run(kernel, target, target, start, keep.size, 1, seed, offset, p)
+    return keep

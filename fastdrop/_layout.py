@@ -16,9 +16,16 @@ Key = tuple[float, Any, int, Order]  # p, seed, offset, order: all that a mask d
 
 
 def order_of(x: torch.Tensor) -> Order:
-    """Return the order of a tensor's elements that is not contiguous."""
-    strides = x.stride()
-    return strides if torch.empty_like(x).stride() == strides else None
+    """Return the order of a tensor's elements."""
+    if x.is_contiguous():
+        return None
+    strides, dense = x.stride(), 1  # not compared with empty_like's: under vmap that may keep the gaps of a batch
+    for stride, size in sorted(zip(strides, x.shape, strict=True)):
+        if size != 1:
+            if stride != dense:
+                return None
+            dense *= size
+    return strides
 
 
 def is_counted(x: torch.Tensor, order: Order) -> bool:

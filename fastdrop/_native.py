@@ -2,29 +2,28 @@
 
 from typing import Final
 
-import numpy as np
 import torch
-from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+from torch._C import _get_dispatch_mode, _get_tracing_state, _TorchDispatchModeKey
 from torch.nn.functional import dropout as native_dropout
+from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _cpu, _seeds
+from fastdrop import _autograd, _seeds
 from fastdrop._cpu import FLOATS
+from fastdrop._layout import order_of
 
 STRIDED: Final = torch.strided
 PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
+TRACING_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
 
-def kernels_take(x: torch.Tensor) -> bool:
-    """Return whether x is a dense CPU tensor of a dtype we have, and nobody watches its operators."""
-    return (
-        x.dtype in FLOATS
-        and x.is_cpu
-        and type(x) in PLAIN
-        and x.layout is STRIDED
-        and not x.is_nested
-        and not _len_torch_dispatch_stack()  # a mode would not see what a kernel does
-        and _get_tracing_state() is None  # nor would a trace
-    )
+def has_kernel(x: torch.Tensor) -> bool:
+    """Return whether x is a dense CPU tensor of a dtype we have."""
+    return x.dtype in FLOATS and x.is_cpu and type(x) in PLAIN and x.layout is STRIDED and not x.is_nested
+
+
+def _is_traced() -> bool:
+    """Return whether a graph is being recorded, which is to draw a new mask whenever it runs."""
+    return _get_tracing_state() is not None or any(_get_dispatch_mode(key) is not None for key in TRACING_MODES)
 
 
 def dropout(
@@ -35,13 +34,13 @@ def dropout(
     offset: int,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """Return native dropout; with a seed or a generator, their mask of the stream, applied by torch's operators."""
-    if (seed is None and generator is None) or not (x.is_floating_point() or x.is_complex()):
+    """Return native dropout; where there is a key, or only a mode that watches, this stream's by torch's operators."""
+    keyed = seed is not None or generator is not None
+    if not keyed and (_is_traced() or not has_kernel(x)):
+        return native_dropout(x, p, True, inplace)
+    if not (x.is_floating_point() or x.is_complex()):
         return native_dropout(x, p, True, inplace)  # integers: no mask to speak of, or torch's error
-    key = _seeds.draw(generator) if seed is None else int(seed)
-    keep = torch.from_numpy(np.empty(x.shape, np.bool_))  # made unseen: for a trace or a mode, the mask is a constant
-    _cpu.run("mask", keep, keep, p, key, offset)
-    one = np.float64(1) if x.dtype in (torch.float64, torch.complex128) else np.float32(1)
-    scale = float(one / one.dtype.type(1 - p)) if p < 1 else 0.0
-    y = torch.where(keep.to(x.device), x * scale, 0)
+    with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
+        key = p, _seeds.draw(generator) if seed is None else int(seed), offset
+    y = _autograd.watched_dropout(x, (*key, order_of(x)))
     return x.copy_(y) if inplace else y

@@ -9,7 +9,8 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop import _autograd, _cpu, _native, _seeds
-from fastdrop._checks import check_probability, check_range, check_seed, signed64
+from fastdrop._checks import check_generator, check_probability, check_range, check_seed, signed64
+from fastdrop._composite import is_watched
 from fastdrop._layout import order_of
 
 __all__ = ["dropout", "dropout_mask"]
@@ -81,14 +82,21 @@ def dropout(
         return _dropout_in_compiled_code(input, p, training, inplace, seed=seed, offset=offset, generator=generator)
     if type(p) is not float or not 0.0 <= p <= 1.0:
         p = check_probability(p)
-    chosen = None if seed is None else check_seed(seed, generator)
-    offset = signed64(offset, "offset") if offset else 0
+    chosen = None if seed is None else check_seed(seed)
+    if generator is not None:
+        check_generator(generator, seed)
+    if type(offset) is not int or offset:
+        offset = signed64(offset, "offset")
+    if not isinstance(input, torch.Tensor):
+        return torch.nn.functional.dropout(input, p, training, inplace)  # type: ignore[unreachable]  # raises torch's error
     if not training or p == 0.0:
         return input
-    if not _native.kernels_take(input):
+    if not _native.has_kernel(input) or is_watched():
         return _native.dropout(input, p, inplace, chosen, offset, generator)
     if input.numel() == 0:
         return input
+    if p == 1.0 and chosen is None:
+        chosen = 0  # all is dropped: as in native, no generator advances
     if _are_functorch_transforms_active():
         if torch._is_functional_tensor(input):  # torch.func.functionalize knows no autograd.Function
             return _native.dropout(input, p, inplace, chosen, offset, generator)
@@ -146,7 +154,7 @@ def dropout_mask(
     tensor([ True, False, False, False, False, False, False, False])
     """
     p = check_probability(p)
-    key, offset = int(check_seed(seed, None)), signed64(offset, "offset")
-    keep = torch.empty(size, dtype=torch.bool, device="cpu")
-    _cpu.run("mask", keep, keep, p, key, offset, check_range(start, keep.numel()))
+    key, offset = int(check_seed(seed)), signed64(offset, "offset")
+    shape = torch.empty(size, device="meta").shape  # torch's own reading of a size, and its errors
+    keep = torch.from_numpy(_cpu.mask(shape, p, key, offset, check_range(start, shape.numel())))
     return keep if device is None else keep.to(device)

@@ -1,0 +1,27 @@
+"""Dropout by torch's own operators, with a mask of the stream: for all that a kernel cannot take by its address.
+
+Other devices, complex numbers, traces, dispatch modes, batches of torch's older vmap. Autograd then keeps the mask.
+"""
+
+import numpy as np
+import torch
+from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+
+from fastdrop import _cpu
+from fastdrop._layout import Key
+
+
+def is_watched() -> bool:
+    """Return whether a dispatch mode or a trace follows operators, and would not see what a kernel does."""
+    return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
+
+
+def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return the dropout of x."""
+    p, seed, offset, order = key
+    keep = _cpu.mask(x.shape, p, seed, offset)
+    if order is not None:  # bytes: an element of a mask is one
+        keep = np.lib.stride_tricks.as_strided(keep, x.shape, order)
+    one = np.float64(1) if x.dtype in (torch.float64, torch.complex128) else np.float32(1)
+    scale = float(one / one.dtype.type(1 - p)) if p < 1 else 0.0
+    return torch.where(torch.from_numpy(keep).to(x.device), x * scale, 0)
