@@ -8,6 +8,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
 from fastdrop import _composite
+from fastdrop._cpu import has_kernel
 from fastdrop._layout import Key, Order, is_counted, run, run_
 
 
@@ -34,7 +35,7 @@ class DropoutFunction(torch.autograd.Function):
 def _dropout_of_derivative(x: torch.Tensor, key: Key) -> torch.Tensor:
     if is_legacy_batchedtensor(x):  # of is_grads_batched, say: functorch does not know of it
         return _composite.dropout(x, key)
-    return watched_dropout(x, key) if _composite.is_watched() else dropout(x, key)
+    return composite_dropout(x, key) if _composite.is_watched() else dropout(x, key)
 
 
 class InPlaceDropoutFunction(DropoutFunction):
@@ -48,14 +49,24 @@ class InPlaceDropoutFunction(DropoutFunction):
         return run_("dropout", x, key)
 
 
-class WatchedDropoutFunction(DropoutFunction):
-    """The same, by operators that a dispatch mode or a trace can see; it keeps as little."""
+class CompositeDropoutFunction(torch.autograd.Function):
+    """The same by torch's operators, for what a kernel does not take or would hide; it keeps as little."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
         """Return the dropout of x."""
         ctx.key = key
         return _composite.dropout(x, key)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Mask and scale the gradient."""
+        return composite_dropout(grad_output, ctx.key), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
+        """Mask and scale the tangent."""
+        return composite_dropout(tangent, ctx.key)
 
 
 class FunctorchDropoutFunction(torch.autograd.Function):
@@ -64,7 +75,8 @@ class FunctorchDropoutFunction(torch.autograd.Function):
     @staticmethod
     def forward(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
         """Return the dropout of x."""
-        return run("dropout", x, (p, int(seed), offset, order))
+        key = p, int(seed), offset, order
+        return run("dropout", x, key) if has_kernel(x) and not _composite.is_watched() else _composite.dropout(x, key)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -101,7 +113,10 @@ class FunctorchDropoutFunction(torch.autograd.Function):
 
 def _dropout(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
     """Go on at the next level of torch.func, or below the last one."""
-    return dropout(x, (p, seed if _are_functorch_transforms_active() else int(seed), offset, order))
+    if _are_functorch_transforms_active():
+        return dropout(x, (p, seed, offset, order))
+    key = p, int(seed), offset, order
+    return dropout(x, key) if has_kernel(x) and not _composite.is_watched() else composite_dropout(x, key)
 
 
 def _dropout_again(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -128,11 +143,11 @@ def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
     return run("dropout", x, key)
 
 
-def watched_dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return the dropout of x by operators, seen by whoever watches."""
+def composite_dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return the dropout of x by torch's operators, seen by whoever watches."""
     if _are_functorch_transforms_active() or not _is_recorded(x):
         return _composite.dropout(x, key)
-    return WatchedDropoutFunction.apply(x, key)  # type: ignore[no-any-return, no-untyped-call]
+    return CompositeDropoutFunction.apply(x, key)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def dropout_(x: torch.Tensor, key: Key) -> torch.Tensor:

@@ -21,6 +21,15 @@ FLOATS: Final = {
 }
 
 
+STRIDED: Final = torch.strided
+PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
+
+
+def has_kernel(x: torch.Tensor) -> bool:
+    """Return whether x is a plain CPU tensor of a dtype that there are kernels for."""
+    return x.dtype in FLOATS and x.is_cpu and type(x) in PLAIN and x.layout is STRIDED and not x.is_nested
+
+
 @functools.cache
 def _kernel(name: str, dtype: torch.dtype) -> int:
     return address(name, FLOATS[dtype])

@@ -3,22 +3,20 @@
 from typing import Final
 
 import torch
-from torch._C import _get_dispatch_mode, _get_tracing_state, _TorchDispatchModeKey
+from torch._C import (
+    _are_functorch_transforms_active,
+    _get_dispatch_mode,
+    _get_tracing_state,
+    _TorchDispatchModeKey,
+)
 from torch.nn.functional import dropout as native_dropout
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _seeds
-from fastdrop._cpu import FLOATS
+from fastdrop._cpu import has_kernel
 from fastdrop._layout import order_of
 
-STRIDED: Final = torch.strided
-PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 TRACING_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
-
-
-def has_kernel(x: torch.Tensor) -> bool:
-    """Return whether x is a dense CPU tensor of a dtype we have."""
-    return x.dtype in FLOATS and x.is_cpu and type(x) in PLAIN and x.layout is STRIDED and not x.is_nested
 
 
 def _is_traced() -> bool:
@@ -40,7 +38,14 @@ def dropout(
         return native_dropout(x, p, True, inplace)
     if not (x.is_floating_point() or x.is_complex()):
         return native_dropout(x, p, True, inplace)  # integers: no mask to speak of, or torch's error
-    with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
-        key = p, _seeds.draw(generator) if seed is None else int(seed), offset
-    y = _autograd.watched_dropout(x, (*key, order_of(x)))
+    if x.is_nested or x.layout is not torch.strided:
+        kind = "a nested tensor" if x.is_nested else x.layout
+        raise RuntimeError(f"dropout with a seed or a generator needs a strided tensor, but got {kind}")
+    if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
+        key = _seeds.draw_tensor(generator) if seed is None else seed
+        y = _autograd.dropout(x, (p, key, offset, order_of(x)))
+    else:
+        with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
+            key = _seeds.draw(generator) if seed is None else int(seed)
+        y = _autograd.composite_dropout(x, (p, key, offset, order_of(x)))
     return x.copy_(y) if inplace else y

@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from fastdrop import _autograd, _cpu, _native, _seeds
 from fastdrop._checks import check_generator, check_probability, check_range, check_seed, signed64
 from fastdrop._composite import is_watched
+from fastdrop._cpu import has_kernel
 from fastdrop._layout import order_of
 
 __all__ = ["dropout", "dropout_mask"]
@@ -60,7 +61,8 @@ def dropout(
     TypeError
         If seed or offset is no integer.
     RuntimeError
-        Torch's: for integer input at 0 < p < 1; in place, for leaves that require grad and for expanded tensors.
+        Torch's: for integer input at 0 < p < 1; in place, for leaves that require grad and for expanded tensors. Ours:
+        for a sparse or nested input together with a seed or a generator.
 
     Examples
     --------
@@ -91,7 +93,7 @@ def dropout(
         return torch.nn.functional.dropout(input, p, training, inplace)  # type: ignore[unreachable]  # raises torch's error
     if not training or p == 0.0:
         return input
-    if not _native.has_kernel(input) or is_watched():
+    if not has_kernel(input) or is_watched():
         return _native.dropout(input, p, inplace, chosen, offset, generator)
     if input.numel() == 0:
         return input

@@ -1,6 +1,7 @@
 """Gradients, tangents and transforms of all kinds, against the oracle and against native dropout."""
 
 import itertools
+import threading
 from contextlib import nullcontext
 
 import oracle
@@ -100,7 +101,6 @@ def test_gradcheck(p, inplace):
 
 @pytest.mark.parametrize("inplace", [False, True])
 def test_gradcheck_of_batched_gradients(inplace):
-    # BUG: torch.autograd batches gradients by a vmap of its own, which dropout does not know; vectorize is the same.
     x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
 
     def call(x):
@@ -125,7 +125,6 @@ def test_double_backward_through_a_nonlinear_function(make):
 
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x.t(), lambda x: x[:, ::2]], ids=["plain", "t", "sliced"])
 def test_batched_gradients(make):
-    # BUG: torch.autograd batches gradients by a vmap of its own, which dropout does not know; vectorize is the same.
     x = make(integers(4, 6)).detach().requires_grad_()
     rows = torch.arange(1.0, 1.0 + 3 * x.numel(), dtype=torch.float64).reshape(3, *x.shape)
     (got,) = torch.autograd.grad(fixed(x), x, rows, is_grads_batched=True)
@@ -137,7 +136,6 @@ def test_batched_gradients(make):
     ("strategy", "vectorize"), [("reverse-mode", False), ("reverse-mode", True), ("forward-mode", True)]
 )
 def test_autograd_functional(strategy, vectorize):
-    # BUG: torch.autograd batches gradients by a vmap of its own, which dropout does not know; vectorize is the same.
     x = integers(12)
     jacobian = torch.autograd.functional.jacobian(fixed, x, vectorize=vectorize, strategy=strategy)
     assert_same_bits(jacobian, factors(x).diag())
@@ -277,7 +275,6 @@ def test_func_jvp(make):
 @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")  # torch's own, in linearize
 @SHAPES
 def test_func_linearize(make):
-    # BUG: as in a trace: the mask is copied before it is written, and a transposed tensor's is counted row by row.
     x = make()
     kept = oracle.keep(x, P, SEED)  # kept alive: a mask that is never written must not find this one's memory
     y, push = torch.func.linearize(fixed, x)
@@ -335,7 +332,6 @@ def test_func_in_place():
 
 
 def test_functionalize():
-    # BUG: with a seed, the mask is a functional tensor, and a kernel wants its address.
     x = integers(40)
     assert torch.equal(torch.func.functionalize(lambda x: fixed(x + 0))(x), x * factors(x))
     drawn = torch.func.functionalize(lambda x: dropout(x * 1, P, inplace=True))(x)
@@ -379,7 +375,6 @@ ALL_BATCHES = pytest.mark.parametrize(("make", "dim"), BATCHES.values(), ids=BAT
 
 @ALL_BATCHES
 def test_vmap_with_a_seed_is_a_loop(make, dim):
-    # BUG: a row of a dense batch is taken for dense where it is not; then other elements are read, here and below.
     x = make()
     loop = torch.stack([oracle.dropout(row, HARD_P, SEED) for row in x.unbind(dim)])
     got = torch.vmap(lambda row: dropout(row, HARD_P, seed=SEED), in_dims=dim)(x)
@@ -525,7 +520,6 @@ def test_nested_vmap_with_a_seed():
 @pytest.mark.parametrize("randomness", ["same", "different", "error"])
 @pytest.mark.parametrize("batched", [True, False])
 def test_vmap_fails_where_and_as_native_does(batched, randomness, inplace, p):
-    # BUG: at p = 1 a seed is drawn that nobody needs.
     def run(call):
         rows, other = torch.ones(3, 10), torch.ones(10)
 
@@ -553,6 +547,57 @@ def test_vmap_of_every_dtype(dtype):
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
     got = torch.vmap(lambda row: dropout(row, HARD_P, seed=SEED), in_dims=1)(x)
     assert_same_bits(got, torch.stack([oracle.dropout(x[:, i], HARD_P, SEED) for i in range(4)]))
+
+
+# torch.func under a mode, and with what no kernel takes
+
+
+@pytest.mark.parametrize("key", [{}, {"generator": torch.Generator()}], ids=["global", "own"])
+@pytest.mark.parametrize("first", [False, True], ids=["", "first call of a thread"])
+def test_transforms_under_a_mode_draw_masks(first, key):
+    # BUG: a seed is drawn in place, which vmap(different) and grad refuse, or from memory that a transform hides.
+    x, results = torch.ones(4, 200), []
+
+    def call():
+        with FlopCounterMode(display=False):
+            results.append(torch.func.grad(lambda x: dropout(x, P, **key).sum())(x[0]))
+            results.append(torch.func.jvp(lambda x: dropout(x, P, **key), (x[0],), (x[0],))[1])
+            for randomness in ("same", "different"):
+                results.append(torch.vmap(lambda row: dropout(row, P, **key), randomness=randomness)(x))
+
+    if first:
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    else:
+        call()
+    gradient, tangent, same, different = results
+    assert all(set(result.unique().tolist()) == {0.0, 2.0} for result in results)
+    assert not torch.equal(gradient, tangent)
+    assert (same == same[0]).all()
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(different, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("watched", [False, True])
+def test_vmap_over_seeds_by_torchs_operators(watched, dtype):
+    # BUG: a batched seed is taken for a number.
+    x, seeds = integers(4, 300), torch.tensor([5, 0, 2**62, -1])
+    with FlopCounterMode(display=False) if watched else nullcontext():
+        got = torch.vmap(lambda row, seed: dropout(row, HARD_P, seed=seed))(x.to(dtype), seeds)
+    rows = zip(x, seeds.tolist(), strict=True)
+    assert_same_bits(torch.real(got), torch.stack([oracle.dropout(row, HARD_P, seed % 2**64) for row, seed in rows]))
+
+
+@pytest.mark.parametrize("randomness", ["same", "different"])
+def test_transforms_of_complex_numbers_with_a_generator(randomness):
+    # BUG: as above.
+    x, generator = torch.ones(4, 200, dtype=torch.complex64), torch.Generator()
+    rows = torch.vmap(lambda row: dropout(row, P, generator=generator), randomness=randomness)(x)
+    assert set(rows.real.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(rows[0], rows[1]) == (randomness == "same")
+    gradient = torch.func.grad(lambda x: dropout(x, P, generator=generator).real.sum())(x)
+    assert set(gradient.real.unique().tolist()) == {0.0, 2.0}
 
 
 # torch.utils.checkpoint
@@ -584,7 +629,6 @@ def test_checkpoint_gives_the_same_gradients(use_reentrant, preserve):
 @pytest.mark.parametrize("watched", [("forward", "backward"), ("forward",), ("backward",)], ids="+".join)
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_checkpoint_watched_by_a_mode(use_reentrant, watched):
-    # BUG: under a mode the mask is native's, so without it the recomputed one is another. Reentrant: wrong gradients.
     for call in (native, dropout):
         x = torch.ones(500, dtype=torch.float64, requires_grad=True)
         with FlopCounterMode(display=False) if "forward" in watched else nullcontext():
@@ -597,7 +641,6 @@ def test_checkpoint_watched_by_a_mode(use_reentrant, watched):
 
 @pytest.mark.parametrize("inplace", [False, True])
 def test_a_traced_backward_of_an_untraced_forward(inplace):
-    # BUG: a mode that is active in the backward does not see the kernel: the trace returns what was in memory.
     x = torch.ones(500, requires_grad=True)
     y = dropout(x * 1, P, inplace=inplace, seed=SEED)
 

@@ -171,7 +171,6 @@ def test_integers_fail_with_a_seed_too(kind):
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x.t()], ids=["contiguous", "transposed"])
 @pytest.mark.parametrize(("dtype", "real"), [(torch.complex64, torch.float32), (torch.complex128, torch.float64)])
 def test_complex_with_a_seed_takes_the_streams_mask(dtype, real, make, p):
-    # BUG: the mask of a transposed tensor that goes to native operators is counted row by row.
     x = make(torch.complex(*torch.tensor([1, -2], dtype=real)).expand(200, 300).contiguous())
     y = dropout(x, p, seed=6)
     assert y.dtype is dtype
@@ -319,13 +318,11 @@ for key in {"generator": torch.Generator()}, {"seed": 3}, {"seed": torch.tensor(
 
 
 def test_fake_tensor_mode_with_a_key():
-    # In a process of its own, for it crashes.
-    # BUG: a seed drawn here first is read from a fake tensor's address, which is 0, by this call and all later ones.
+    # In a process of its own, for it once crashed.
     assert run_python(FAKE).split("\n") == ["FakeTensor (3, 4) torch.float32 [0.0, 2.0] [0.0, 2.0]"] * 3
 
 
 def test_fake_tensor_mode_makes_no_fake_masks():
-    # BUG: the mask is a fake tensor itself, and a kernel wants its address.
     with FakeTensorMode():
         mask = fastdrop.dropout_mask((3, 4), 0.5, seed=3)
     assert mask.shape == (3, 4) and mask.dtype is torch.bool
@@ -334,7 +331,6 @@ def test_fake_tensor_mode_makes_no_fake_masks():
 @BOTH
 @pytest.mark.parametrize("x", [3, None, "x", [1.0], np.ones(3)], ids=repr)
 def test_what_is_no_tensor(x, training):
-    # BUG: AttributeError; in eval mode anything is returned.
     wanted = error_of(lambda: native(x, 0.5, training))
     assert wanted is not None
     assert error_of(lambda: dropout(x, 0.5, training)) == wanted
@@ -374,7 +370,6 @@ def test_dispatch_mode_sees_where_the_result_comes_from(key, inplace, p):
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.9999, 1.0])
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x.t(), lambda x: x[:, ::2]], ids=["plain", "t", "sliced"])
 def test_dispatch_mode_does_not_change_a_seeds_mask(make, p, dtype):
-    # BUG: a transposed tensor has another mask than without the mode.
     x = make(torch.randn(200, 300, generator=torch.Generator().manual_seed(3)).to(dtype))
     with Watch():
         y = dropout(x, p, seed=5, offset=6)
@@ -430,14 +425,12 @@ def test_jit_trace_warns_of_no_more_than_native():
 
 @pytest.mark.parametrize("key", [{"seed": 3}, {"seed": torch.tensor(3)}], ids=["int", "tensor"])
 def test_jit_trace_with_a_seed(key):
-    # BUG: numel() is a tensor in a trace, which Numba refuses.
     x = torch.randn(80)
     traced, _ = jit_trace(lambda x: dropout(x, 0.5, **key))
     assert_same_bits(traced(x), oracle.dropout(x, 0.5, 3))
 
 
 def test_jit_trace_of_a_module_with_a_generator():
-    # BUG: the same.
     traced, _ = jit_trace(fastdrop.Dropout(0.5, generator=torch.Generator()))
     assert set(traced(torch.ones(80)).tolist()) == {0.0, 2.0}
 
@@ -454,7 +447,6 @@ def test_make_fx_stays_random(tracing_mode):
 
 @pytest.mark.parametrize("tracing_mode", ["real", "fake"])
 def test_make_fx_with_a_seed(tracing_mode):
-    # BUG: real: torch.from_numpy makes a copy of the mask before the kernel writes it. fake: a kernel wants an address.
     make_fx = torch.fx.experimental.proxy_tensor.make_fx
     graph = make_fx(lambda x: dropout(x, 0.5, seed=3), tracing_mode=tracing_mode)(ones())
     x = torch.randn(3, 40)
@@ -526,7 +518,6 @@ LAYOUTS = {"contiguous": lambda x: x, "transposed": lambda x: x.t(), "sliced": l
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
 @pytest.mark.parametrize("make", LAYOUTS.values(), ids=LAYOUTS)
 def test_default_device_does_not_matter(default_meta, make):
-    # BUG: transposed: vmap, see test_vmap_with_a_seed_is_a_loop.
     with torch.device("cpu"):
         x = make(torch.randn(30, 70))
         wanted, mask = oracle.dropout(x, 0.3, 5), oracle.keep(torch.empty(9, 9), 0.3, 5)
@@ -613,7 +604,6 @@ def test_keys_out_of_range(name, value, training):
 @pytest.mark.parametrize("name", ["seed", "offset"])
 @pytest.mark.parametrize(("value", "kind"), [(1.5, "float"), ("a", "str"), ([1], "list"), (0.0, "float"), ("", "str")])
 def test_keys_of_a_wrong_type(name, value, kind, training):
-    # BUG: an offset that is false is taken for 0.
     wanted = "TypeError", f"{name} has to be an integer, but got {kind}: {value!r}"
     key = {"seed": 0} | {name: value}
     assert error_of(lambda: dropout(torch.ones(4), 0.5, training, **key)) == wanted
@@ -645,7 +635,6 @@ def test_seed_and_generator_exclude_each_other(training):
 
 @pytest.mark.parametrize("generator", [3, "cpu"])
 def test_what_is_no_generator(generator):
-    # BUG: AttributeError.
     assert error_of(lambda: torch.rand(3, generator=generator))[0] == "TypeError"
     with pytest.raises(TypeError, match="generator"):
         dropout(torch.ones(4), 0.5, generator=generator)
@@ -658,3 +647,19 @@ def test_keys_are_keywords_only():
         lambda: fastdrop.Dropout()(torch.ones(4), 3),
     ):
         assert error_of(call)[0] == "TypeError"
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("key", [{"seed": 3}, {"generator": torch.Generator()}], ids=["seed", "generator"])
+def test_sparse_and_nested_with_a_key_are_refused(key):
+    for x in (torch.eye(5).to_sparse(), torch.nested.nested_tensor([torch.ones(3), torch.ones(2)])):
+        with pytest.raises(RuntimeError, match="needs a strided tensor, but got"):
+            dropout(x, 0.5, **key)
+
+
+def test_complex_gradients_meet_the_streams_mask():
+    x = torch.randn(50, dtype=torch.complex64, requires_grad=True)
+    grad_output = torch.randn(50, dtype=torch.complex64)
+    (grad,) = torch.autograd.grad(dropout(x, 0.5, seed=3), x, grad_output)
+    keep = oracle.keep(torch.empty(50), 0.5, 3)
+    assert torch.equal(grad, torch.where(keep, 2 * grad_output, 0))

@@ -66,7 +66,7 @@ def table(results: Sequence[Result], part: str) -> Table:
     headings = [HEADINGS.get(name, name) for name in timings] + [RATIOS[pair] for pair in ratios(timings)]
     if part == "forward_backward":
         headings += [f"kept by\n{name}" for name in first.bytes_kept]
-    for heading in ["elements", *headings, "±"]:
+    for heading in ["elements", *headings, "IQR"]:
         shown.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         shown.add_row(*_cells(result, part))

@@ -21,8 +21,8 @@ class Effort(NamedTuple):
     rounds: int  # at least
 
 
-FULL: Final = Effort(2.5, ROUNDS)
-QUICK: Final = Effort(0.3, 3)
+FULL: Final = Effort(2.0, ROUNDS)
+QUICK: Final = Effort(0.15, 3)
 
 
 def measure(dtype: torch.dtype, size: int, effort: Effort) -> Result:
@@ -58,7 +58,7 @@ def run(
     threads : sequence of int
         Numbers of torch's threads.
     quick : bool
-        If True, measure for a tenth of the time.
+        If True, measure for a fifth of the time.
     json_path : Path, optional
         Where the results go as JSON.
     """

@@ -1,6 +1,8 @@
 """Interleaved timing: A B C A B C ..., so that whatever slows the machine for a while slows all contenders alike.
 
-Ratios mean something only between medians of one interleaved run.
+Ratios mean something only between medians of one interleaved run. The first call in each turn is not timed: it pays for
+the caches and the heap that the contender before has left. Native dropout frees two buffers, which malloc may give back
+to the system; timed at once, the next one's page faults made it up to ten times slower.
 """
 
 import statistics
@@ -23,7 +25,6 @@ class Timing(NamedTuple):
 
 def _calls_per_sample(timer: timeit.Timer) -> int:
     """Return how many calls last as long as a sample should."""
-    timer.timeit(1)  # untimed: the first call finds cold caches
     calls = 1
     while any(timer.timeit(calls) < SAMPLE for _ in range(2)):  # twice: one sample may have been held up
         calls *= 2
@@ -65,6 +66,7 @@ def interleaved(
     end, done = clock() + budget, 0
     while done < rounds or clock() < end:
         for name, timer in timers.items():
+            timer.timeit(1)
             samples[name].append(timer.timeit(calls[name]) / calls[name])
         done += 1
     return {name: _summary(taken) for name, taken in samples.items()}

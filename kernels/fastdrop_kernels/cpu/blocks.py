@@ -1,8 +1,8 @@
 """The loop that every elementwise CPU kernel shares: fill a small buffer with draws, apply a formula, go on.
 
-Both loops run over a piece of a block at a time. A short piece lets the memory traffic of one go on beneath the
-arithmetic of the next: with pieces of 1,024, float32 and float64 arrays that exceed the cache took half as long again.
-Two-byte elements are bound by arithmetic at any size, and save the cost of going from piece to piece.
+Both loops run over a piece of a block at a time, and before a piece is worked on, the next is asked for from memory.
+So its traffic goes on beneath the arithmetic: over whole blocks, with no such request, arrays that exceed the
+cache took half as long again. Shorter pieces than these cost more in going from one to the next.
 
 A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
 caching and launching know no more of it. ``arguments`` are 64-bit words:
@@ -23,14 +23,15 @@ from fastdrop_kernels import stream
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, float64_from_bits, pointer, stack_words
+from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, float64_from_bits, pointer, prefetch, stack_words
 from fastdrop_kernels.stream import block_threshold
 
 u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
-SHORT_PIECE: Final = u64(128)
+PIECE: Final = u64(256)
+WORDS_PER_PIECE: Final = 256 // 4  # uint64 words of four 16-bit draws
+LINE: Final = u64(CACHE_LINE)
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
-DRAWS_PER_WORD: Final = 4  # 16-bit draws in a uint64
 HIGHEST_DRAW: Final = u64(0xFFFF)
 
 
@@ -74,29 +75,29 @@ def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> An
     read, widen, compute = source.storage, source.widen, source.compute
     write, narrow = target.storage, target.narrow
     x_bytes, y_bytes = u64(np.dtype(read).itemsize), u64(np.dtype(write).itemsize)
-    piece = SHORT_PIECE if y_bytes > 2 else BLOCK
-    buffer = int(piece) // DRAWS_PER_WORD
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
         x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
         seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
         factors = factors_of(p, compute)
         p32 = u64(np.rint(p * 2.0**32))
-        words = stack_words(buffer)
+        words = stack_words(WORDS_PER_PIECE)
         draws = address_of(words)
         for block in range(first_block, last_block):
             threshold = block_threshold(block, p32, seed, offset)
             limit = np.uint16(min(threshold, HIGHEST_DRAW))
             first, end = max(block * BLOCK, start), min((block + u64(1)) * BLOCK, start + count)
             while first < end:
-                n = min(piece - first % piece, end - first)
+                n = min(PIECE - first % PIECE, end - first)
                 x, y = x_address + (first - start) * x_bytes, y_address + (first - start) * y_bytes
                 counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
-                if n == piece and threshold <= HIGHEST_DRAW:  # the same with a constant count: no remainder loops
-                    fill(words, counter, piece // DRAWS_PER_COUNTER, seed, offset)
+                if n == PIECE and threshold <= HIGHEST_DRAW:  # the same with a constant count: no remainder loops
+                    for line in range(PIECE * x_bytes // LINE):
+                        prefetch(x + PIECE * x_bytes + line * LINE)
+                    fill(words, counter, PIECE // DRAWS_PER_COUNTER, seed, offset)
                     apply(
-                        carray(pointer(x, read), (piece,)), carray(pointer(y, write), (piece,)),
-                        carray(pointer(draws, np.uint16), (piece,)), limit, factors, widen, kept, dropped, narrow,
+                        carray(pointer(x, read), (PIECE,)), carray(pointer(y, write), (PIECE,)),
+                        carray(pointer(draws, np.uint16), (PIECE,)), limit, factors, widen, kept, dropped, narrow,
                     )  # fmt: skip
                 else:
                     counters = (skipped + n + DRAWS_PER_COUNTER - u64(1)) // DRAWS_PER_COUNTER
