@@ -1,5 +1,7 @@
 """The command line and the timing behind it."""
 
+import ctypes
+import io
 import json
 import os
 import sys
@@ -8,10 +10,12 @@ import numba
 import pytest
 import torch
 from processes import run_python
+from rich.console import Console
 
 import fastdrop
-from fastdrop.bench.timing import SAMPLE, interleaved
-from fastdrop.cli import main
+from fastdrop.bench import contenders, report
+from fastdrop.bench.timing import SAMPLE, Timing, interleaved
+from fastdrop.cli import info, main
 from fastdrop_kernels.cpu.compiler import cache_folder
 
 BENCH = ["bench", "--quick", "--threads", "1"]
@@ -27,6 +31,14 @@ def test_info_names_versions_threads_and_cache(capsys):
     assert told["threads"].startswith(str(torch.get_num_threads()))
     assert told["cache"].startswith(str(cache_folder()))
     assert "CUDA" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_a_library_is_found_by_an_address_in_it():
+    path = torch._C.__file__
+    address = ctypes.cast(ctypes.CDLL(path).PyInit__C, ctypes.c_void_p).value
+    assert os.path.samefile(info.library_at(address), path)
+    assert info.library_at(0) is None
 
 
 def test_info_says_why_nothing_is_cached():
@@ -71,7 +83,8 @@ def test_bench_shows_tables_and_writes_json(tmp_path, capsys):
         ([], "command"),
     ],
 )
-def test_bad_arguments_are_refused_with_what_came(arguments, said, capsys):
+def test_bad_arguments_are_refused_with_what_came_before_anything_is_measured(arguments, said, capsys, monkeypatch):
+    monkeypatch.setattr("fastdrop.bench.run.run", lambda *_: pytest.fail("measured"))
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
@@ -85,12 +98,50 @@ def test_a_folder_is_no_json_file_and_nothing_is_left_in_it(tmp_path, capsys):
     assert "expected a file" in capsys.readouterr().err
 
 
+def test_json_that_cannot_be_finished_leaves_what_was_there(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with pytest.raises(TypeError):
+        report.write({"not JSON": object()}, path)
+    assert path.read_text() == "old"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        report.write({"number": 1}, tmp_path / "folder")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "results.json"]
+
+
+def result_of(size: int, ns_per_element: float, spread: float) -> report.Result:
+    x = torch.zeros(1)
+    timing = Timing(ns_per_element * 1e-9 * size, spread, rounds=15)
+    return report.Result(
+        dtype="bfloat16",
+        threads=128,
+        backend="python threads",
+        size=size,
+        forward=dict.fromkeys(contenders.forward(x), timing),
+        forward_backward=dict.fromkeys(contenders.forward_backward(x), timing),
+        bytes_kept={"native": 4.0, "fastdrop": 0.0},
+    )
+
+
+@pytest.mark.parametrize("part", report.PASSES)
+def test_tables_fit_80_columns_of_any_terminal(part):
+    shown = io.BytesIO()
+    with io.TextIOWrapper(shown, encoding="ascii", newline="") as terminal:  # what it cannot show is an error
+        rows = [result_of(64, ns_per_element=5000, spread=0.01), result_of(1 << 30, ns_per_element=0.0226, spread=1.23)]
+        Console(file=terminal, width=80).print(report.table(rows, part))
+        terminal.flush()
+        text = shown.getvalue().decode()
+    assert all(cell in text for cell in ("5e+03", "0.0226", "1073741824", "1.00x", "123%"))
+    assert all(name in text for name in ("elements", "native", "fastdrop", "IQR"))
+
+
 def test_missing_rich_is_named(monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith(("rich", "fastdrop.bench"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rich", None)
     assert main(BENCH) == 2
-    assert 'pip install "fastdrop[bench]"' in capsys.readouterr().err
+    assert 'fastdrop bench needs rich: pip install "fastdrop[bench]"' in capsys.readouterr().err
 
 
 def test_importing_fastdrop_imports_neither_rich_nor_the_benchmark():
@@ -119,7 +170,18 @@ def test_timing_gives_medians_of_interleaved_rounds():
     timings = interleaved(functions, budget=0.0, rounds=5, clock=lambda: fake.now)
     assert timings["b"].seconds == pytest.approx(2 * timings["a"].seconds) == pytest.approx(6 * SAMPLE)
     assert timings["a"].rounds == 5 and timings["a"].spread == pytest.approx(0, abs=1e-9)
-    assert fake.order[-10:] == ["a", "b"] * 5
+    assert fake.order[-20:] == ["a", "a", "b", "b"] * 5  # the first of each turn is not timed
+
+
+def test_timing_leaves_out_what_the_contender_before_has_left():
+    fake = FakeTime()
+
+    def cold_after_another() -> None:
+        fake.work("b", SAMPLE if fake.order[-1:] == ["b"] else 100 * SAMPLE)()
+
+    functions = {"a": fake.work("a", SAMPLE), "b": cold_after_another}
+    timings = interleaved(functions, budget=0.0, rounds=5, clock=lambda: fake.now)
+    assert timings["b"].seconds == pytest.approx(SAMPLE)
 
 
 def test_timing_repeats_short_calls_until_a_sample_is_long_enough():
@@ -132,4 +194,4 @@ def test_timing_repeats_short_calls_until_a_sample_is_long_enough():
 def test_timing_uses_its_budget():
     fake = FakeTime()
     timings = interleaved({"a": fake.work("a", 0.01)}, budget=1.0, rounds=2, clock=lambda: fake.now)
-    assert 99 <= timings["a"].rounds <= 101
+    assert 49 <= timings["a"].rounds <= 51  # of two calls each

@@ -57,9 +57,10 @@ def table(results: Sequence[Result], part: str) -> Table:
     first = results[0]
     threads = f"{first.threads} thread{'s' if first.threads > 1 else ''} ({first.backend})"
     shown = Table(
-        title=f"{first.dtype}, {threads}: {PASSES[part]}, ns per element",
+        title=f"\n{first.dtype}, {threads}: {PASSES[part]}, ns per element",
         box=SIMPLE_HEAD,
         padding=0,
+        show_edge=False,
         title_justify="left",
     )
     timings: dict[str, Timing] = getattr(first, part)

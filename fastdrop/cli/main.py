@@ -22,7 +22,7 @@ def _dtypes(text: str) -> list[torch.dtype]:
     names = list(DTYPES) if text == "all" else text.split(",")
     if not set(names) <= set(DTYPES):
         known = ", ".join(DTYPES)
-        raise argparse.ArgumentTypeError(f"expected all, or names out of {known} and commas, but got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected all, or some of {known}, separated by commas, but got {text!r}")
     return [DTYPES[name] for name in dict.fromkeys(names)]
 
 
@@ -33,7 +33,7 @@ def _whole_numbers(text: str, most: float = float("inf")) -> list[int]:
         numbers = []
     if not numbers or min(numbers) < 1 or max(numbers) > most:
         limit = "of at least 1" if most == float("inf") else f"from 1 to {most} (the CPUs of this machine)"
-        raise argparse.ArgumentTypeError(f"expected whole numbers {limit} and commas, but got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected whole numbers {limit}, separated by commas, but got {text!r}")
     return list(dict.fromkeys(numbers))
 
 
@@ -46,11 +46,12 @@ def _writable(text: str) -> pathlib.Path:
     path = pathlib.Path(os.path.realpath(text))  # else a link would be replaced, not what it points to
     try:
         if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-            raise OSError("there is something that is no writable file")
+            raise OSError("what is there is no file, or may not be written")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"expected a file that can be written, but got {text!r}: {error}") from None
+        reason = error.strerror or error  # without the temporary file's name
+        raise argparse.ArgumentTypeError(f"expected a file that can be written, but got {text!r}: {reason}") from None
     return path
 
 
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("info", help="show versions, CPU, threads and cache; for bug reports")
     bench = commands.add_parser("bench", help="measure against native torch and against a copy")
     bench.add_argument("--json", metavar="FILE", type=_writable, help="write the results there too")
-    bench.add_argument("--dtype", default="float32", type=_dtypes, help=f"all, or out of {', '.join(DTYPES)}")
+    bench.add_argument(
+        "--dtype", default="float32", type=_dtypes, help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)"
+    )
     bench.add_argument("--sizes", default=SIZES, type=_whole_numbers, help="numbers of elements (default: %(default)s)")
     bench.add_argument("--threads", type=_threads, help="numbers of threads (default: 1 and torch's)")
     bench.add_argument("--quick", action="store_true", help="a rough answer in about 15 seconds")
