@@ -13,7 +13,6 @@ from numba.extending import intrinsic
 
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-BYTES = ir.IntType(8).as_pointer()
 WORDS = types.CPointer(types.uint64)
 CACHE_LINE = 64  # bytes
 
@@ -50,23 +49,6 @@ def address_of(typing_context: Any, words: types.CPointer) -> Any:
         return builder.ptrtoint(args[0], I64)
 
     return types.uint64(words), codegen
-
-
-@intrinsic
-def prefetch(typing_context: Any, address: types.Integer) -> Any:
-    """Ask for the cache line at an address, to be read soon; an address outside all memory does no harm."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        function = _llvm_function(builder, "llvm.prefetch.p0", ir.VoidType(), BYTES, I32, I32, I32)
-        read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
-        builder.call(function, (builder.inttoptr(args[0], BYTES), read, keep, data))
-        return context.get_dummy_value()
-
-    return types.void(types.uint64), codegen
-
-
-def _llvm_function(builder: ir.IRBuilder, name: str, *signature: ir.Type) -> Any:
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(signature[0], signature[1:]), name)
 
 
 def c_function(restype: types.Type, *argtypes: types.Type) -> Any:
@@ -106,7 +88,7 @@ def cast(restype: types.Type, argtype: types.Type, emit: Callable[[ir.IRBuilder,
 
 
 def _rotate_by_32(builder: ir.IRBuilder, word: Any) -> Any:
-    rotate = _llvm_function(builder, "llvm.fshl.i64", I64, I64, I64, I64)
+    rotate = builder.module.declare_intrinsic("llvm.fshl", (I64,), ir.FunctionType(I64, (I64, I64, I64)))
     return builder.call(rotate, (word, word, ir.Constant(I64, 32)))
 
 
