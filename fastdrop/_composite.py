@@ -1,6 +1,7 @@
 """Dropout by torch's own operators, with a mask of the stream: for all that a kernel cannot take by its address.
 
-Other devices, complex numbers, traces, dispatch modes, batches of torch's older vmap. Autograd then keeps the mask.
+Other devices, complex numbers, traces, dispatch modes, batches of torch's older vmap. Where autograd looks inside, as
+under torch.func, it keeps the mask.
 """
 
 import numpy as np

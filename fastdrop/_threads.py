@@ -40,15 +40,15 @@ def backend() -> str:
 
 def run(kernel: int, x: int, y: int, start: int, count: int, itemsize: int, seed: int, offset: int, p: float) -> None:
     """Run a kernel (see `launch.run`) on as many of torch's threads as its size is worth; the result is the same."""
-    threads = 1
+    threads = team = 1
     if not _forked:
-        openmp = torch_openmp()
-        threads = min(torch.get_num_threads(), count // (OPENMP_GRAIN if openmp else POOL_GRAIN))
+        openmp, team = torch_openmp(), torch.get_num_threads()
+        threads = min(team, count // (OPENMP_GRAIN if openmp else POOL_GRAIN))
     if threads <= 1:
         launch.run(kernel, x, y, start, count, seed, offset, p)
     elif openmp:
         worker = launch.worker().address
-        launch.run_parallel(kernel, x, y, start, count, seed, offset, p, threads, worker, *openmp)
+        launch.run_parallel(kernel, x, y, start, count, seed, offset, p, threads, team, worker, *openmp)
     else:
         share = -(-count // (threads * BLOCK)) * BLOCK
 

@@ -29,9 +29,10 @@ def reference(x: torch.Tensor, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_thread_count_does_not_matter(threads):
+@pytest.mark.parametrize("n", [N, 2 * _threads.OPENMP_GRAIN + 1])  # the second is worth two threads, of any team
+def test_thread_count_does_not_matter(threads, n):
     torch.set_num_threads(threads)
-    x = torch.randn(N)
+    x = torch.randn(n)
     assert np.array_equal(fastdrop.functional.dropout(x, 0.1, seed=threads).numpy(), reference(x, threads))
 
 

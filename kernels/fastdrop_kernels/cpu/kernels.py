@@ -19,5 +19,5 @@ def compiled(name: str, dtype: str) -> Any:
 
 @functools.cache
 def address(name: str, dtype: str) -> int:
-    """Return the kernel's address, for `launch.run_serial` and `launch.run_parallel`."""
+    """Return the kernel's address, for `launch.run` and `launch.run_parallel`."""
     return int(compiled(name, dtype).address)

@@ -14,7 +14,7 @@ from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_ent
 from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, float64_bits, stack_words
 
 u64 = np.uint64
-SHARED: Final = 12  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs
+SHARED: Final = 13  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs
 
 call_kernel = c_function(KERNEL.return_type, *KERNEL.args)
 call_gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)
@@ -30,11 +30,12 @@ class OpenMP(NamedTuple):
 
 
 def share(shared: Any) -> None:
-    """Run the calling OpenMP thread's share of the blocks."""
-    kernel, first, blocks = shared[7], shared[8], shared[9]
-    thread, threads = u64(call_omp_get(shared[10], ())), u64(call_omp_get(shared[11], ()))
-    last = first + blocks * (thread + u64(1)) // threads
-    call_kernel(kernel, (shared, first + blocks * thread // threads, last))
+    """Run the calling OpenMP thread's share of the blocks; threads beyond those that are wanted have none."""
+    kernel, first, blocks, wanted = shared[7], shared[8], shared[9], shared[10]
+    thread, threads = u64(call_omp_get(shared[11], ())), min(wanted, u64(call_omp_get(shared[12], ())))
+    if thread < threads:
+        last = first + blocks * (thread + u64(1)) // threads
+        call_kernel(kernel, (shared, first + blocks * thread // threads, last))
 
 
 @inlined
@@ -60,14 +61,18 @@ def run(kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: 
 @compiled_entry
 def run_parallel(
     kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float,
-    threads: int, worker: int, gomp_parallel: int, thread_num: int, num_threads: int,
+    threads: int, team: int, worker: int, gomp_parallel: int, thread_num: int, num_threads: int,
 ) -> None:  # fmt: skip
-    """Run a kernel as `run` does, on `threads` OpenMP threads; worker: address of `share`; then an `OpenMP`."""
+    """Run a kernel as `run` does, on `threads` threads of an OpenMP team; worker: address of `share`; then an `OpenMP`.
+
+    The team is to be as large as whoever else uses the runtime makes it: libgomp ends threads that a smaller team
+    leaves out, and the next larger one has to start them again.
+    """
     shared = stack_words(SHARED)
     first, last = pack(shared, x, y, start, count, seed, offset, p)
     shared[7], shared[8], shared[9] = u64(kernel), first, last - first
-    shared[10], shared[11] = u64(thread_num), u64(num_threads)
-    call_gomp_parallel(u64(gomp_parallel), (u64(worker), shared, np.uint32(threads), np.uint32(0)))
+    shared[10], shared[11], shared[12] = u64(threads), u64(thread_num), u64(num_threads)
+    call_gomp_parallel(u64(gomp_parallel), (u64(worker), shared, np.uint32(team), np.uint32(0)))
 
 
 @functools.cache
