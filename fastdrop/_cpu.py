@@ -19,8 +19,6 @@ FLOATS: Final = {
     torch.float32: "float32",
     torch.float64: "float64",
 }
-
-
 STRIDED: Final = torch.strided
 PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 
@@ -50,7 +48,7 @@ def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset
             raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
         return
     kernel = _kernel(name, x.dtype)
-    if count < WORTH_SHARING:
+    if count < WORTH_SHARING:  # known before any question about threads, which would cost a small tensor a microsecond
         launch(kernel, source, target, 0, count, seed, offset, p)
         return
     itemsize = x.itemsize
@@ -62,9 +60,6 @@ def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: int, offset
 def mask(shape: Sequence[int], p: float, seed: int, offset: int, start: int = 0) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return True where an element is kept, row by row; a NumPy array, which no trace, mode or transform sees."""
     keep = np.empty(shape, np.bool_)
-    target, kernel = keep.ctypes.data, address("mask", "bool")
-    if keep.size < WORTH_SHARING:
-        launch(kernel, target, target, start, keep.size, seed, offset, p)
-    else:
-        _threads.run(kernel, target, target, start, keep.size, 1, seed, offset, p)
+    target = keep.ctypes.data
+    _threads.run(address("mask", "bool"), target, target, start, keep.size, 1, seed, offset, p)
     return keep

@@ -105,7 +105,7 @@ def dropout(
         chosen = _seeds.draw_tensor(generator) if chosen is None else chosen
     else:
         chosen = _seeds.draw(generator) if chosen is None else int(chosen)
-    key = p, chosen, offset, None if input.is_contiguous() else order_of(input)
+    key = p, chosen, offset, None if input.is_contiguous() else order_of(input)  # spares the usual case a call
     return _autograd.dropout_(input, key) if inplace else _autograd.dropout(input, key)
 
 

@@ -70,11 +70,6 @@ def _cache_in(folder: pathlib.Path | None) -> Iterator[dict[str, bool]]:
         numba.config.CACHE_DIR = before
 
 
-def _refuse_without_compiler() -> None:
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError("fastdrop's kernels need Numba's compiler, but it is switched off: NUMBA_DISABLE_JIT is set")
-
-
 _callbacks: Final[dict[str, Any]] = {}  # for good: an address outlives its callback
 _compiling: Final = threading.Lock()  # else two threads could each compile one, and the address of the first be freed
 
@@ -85,7 +80,8 @@ def compile_callback(signature: Any, function: Callable[..., None], name: str) -
     `name` must differ between any two functions: Numba keeps one index file a name, and two processes that add
     different code to one index at once can each end up with the other's.
     """
-    _refuse_without_compiler()
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("fastdrop's kernels need Numba's compiler, but it is switched off: NUMBA_DISABLE_JIT is set")
     with _compiling, _cache_in(cache_folder()) as cached:
         if name not in _callbacks:
             function.__name__ = function.__qualname__ = name
