@@ -19,12 +19,17 @@ def check_probability(p: Any) -> float:
     return probability
 
 
-def signed64(value: Any, name: str) -> int:
-    """Return an unsigned 64-bit integer's bits as a signed one, the form that kernels take."""
+def integer(value: Any, name: str) -> int:
+    """Return what is an integer of any kind as an int."""
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} has to be an integer, but got {type(value).__name__}: {value!r}") from None
+
+
+def signed64(value: Any, name: str) -> int:
+    """Return an unsigned 64-bit integer's bits as a signed one, the form that kernels take."""
+    number = integer(value, name)
     if not 0 <= number < TWO_64:
         raise ValueError(f"{name} has to be between 0 and 2**64 - 1, but got {number}")
     return number - TWO_64 if number >= TWO_64 >> 1 else number
@@ -52,7 +57,7 @@ def check_seed(seed: Any) -> int | torch.Tensor:
 
 def check_range(start: Any, count: int) -> int:
     """Return the stream index that `count` elements start at."""
-    first = operator.index(start)
+    first = integer(start, "start")
     if not 0 <= first <= (TWO_64 >> 1) - count:
         raise ValueError(f"start has to be at least 0 and start + elements at most 2**63, but got {first} + {count}")
     return first

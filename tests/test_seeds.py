@@ -363,3 +363,9 @@ def test_mask_keeps_its_share():
     for p in (0.001, 0.1, 0.5, 0.9):
         sigma = (n * p * (1 - p)) ** 0.5
         assert abs(int(dropout_mask(n, p, seed=6).sum()) - n * (1 - p)) < 4 * sigma
+
+
+@pytest.mark.parametrize("start", [1.5, "a", None])
+def test_start_of_a_wrong_type_is_named(start):
+    with pytest.raises(TypeError, match="start has to be an integer, but got"):
+        fastdrop.dropout_mask(4, 0.5, seed=0, start=start)
