@@ -10,7 +10,8 @@ from llvmlite import binding
 from fastdrop import _threads
 from fastdrop._openmp import torch_openmp
 from fastdrop.bench.system import cpu_name, versions
-from fastdrop_kernels.cpu.compiler import cache_folder, user_cache_folder
+from fastdrop_kernels.cache import user_cache_folder
+from fastdrop_kernels.cpu.compiler import cache_folder
 
 SIMD: Final = (  # what the kernels' loops gain from
     *("avx2", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"),

@@ -13,7 +13,6 @@ Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC'11); 7 
 from typing import Any, Final
 
 import numpy as np
-from numba.extending import register_jitable
 
 PHILOX_ROUNDS: Final = 7
 PHILOX_M0: Final = 0xD2511F53
@@ -29,11 +28,11 @@ DITHER: Final = 40503  # odd, 2**16 / golden ratio: thresholds of successive blo
 u64 = np.uint64  # an operand of another type would make Numba compute in float64
 
 
-@register_jitable
 def block_threshold(block: Any, p32: Any, seed: Any, offset: Any) -> Any:
     """Return the threshold of a block's draws, 0..65536, for ``p32 = round(p * 2**32)``.
 
     ``(p32 + (40503 * block + seed + offset) % 2**16) >> 16``: its mean over the blocks is ``p * 2**16`` to within
-    ``2**-16``, so the drop rate is exact to ``2**-32`` although a draw has only 16 bits. Operands are unsigned 64-bit.
+    ``2**-16``, so the drop rate is exact to ``2**-32`` although a draw has only 16 bits. Operands are unsigned 64-bit; each
+    device compiles this function its own way.
     """
     return (p32 + ((block * u64(DITHER) + seed + offset) & u64(0xFFFF))) >> u64(16)

@@ -13,18 +13,18 @@ caching and launching know no more of it. ``arguments`` are 64-bit words:
     seed, offset, p (the bits of a float64)
 """
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numba import carray
 
 from fastdrop_kernels import stream
+from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, float64_from_bits, pointer, stack_words
-from fastdrop_kernels.stream import block_threshold
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
+from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
@@ -33,14 +33,7 @@ WORDS_PER_PIECE: Final = 128 // 4  # uint64 words of four 16-bit draws
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
 HIGHEST_DRAW: Final = u64(0xFFFF)
 
-
-class Formula(NamedTuple):
-    """What an operation computes of one element, in the compute type; the loops around it are shared."""
-
-    name: str
-    factors: Callable[[float, type], Any]  # (p, compute class) -> what `kept` and `dropped` need, once a call
-    kept: Callable[[Any, Any], Any]  # (value, factors) -> result where the element is kept
-    dropped: Callable[[Any, Any], Any]  # (value, factors) -> result where it is dropped
+block_threshold: Final = inlined(stream.block_threshold)
 
 
 @inlined

@@ -6,8 +6,6 @@ A stale or foreign kernel is then never found, and two processes that write at o
 """
 
 import functools
-import hashlib
-import os
 import pathlib
 import sys
 import threading
@@ -20,6 +18,7 @@ from llvmlite import binding
 from numba import types
 from numba.extending import register_jitable
 
+from fastdrop_kernels.cache import digest, writable_subfolder
 from fastdrop_kernels.cpu.intrinsics import WORDS
 
 KERNEL: Final = types.void(WORDS, types.uint64, types.uint64)  # arguments, first block, last block (not included)
@@ -27,34 +26,12 @@ OPTIONS: Final = {"error_model": "numpy"}
 inlined: Final = register_jitable(forceinline=True)  # LLVM alone would call the larger ones, with their counts unknown
 
 
-def user_cache_folder() -> pathlib.Path:
-    """Return where compiled kernels go: FASTDROP_CACHE_DIR, else NUMBA_CACHE_DIR, else the user's cache folder."""
-    chosen = os.environ.get("FASTDROP_CACHE_DIR") or numba.config.CACHE_DIR
-    if chosen:
-        return pathlib.Path(chosen, "fastdrop")
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or pathlib.Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = pathlib.Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base, "fastdrop")
-
-
 @functools.cache
 def cache_folder() -> pathlib.Path | None:
     """Return the folder of this version's compiled code, made and writable, or None where none can be had."""
-    sources = pathlib.Path(__file__).parents[1].rglob("*.py")
-    identity = [path.read_bytes() for path in sorted(sources)]
-    identity.append(binding.get_host_cpu_features().flatten().encode())
-    digest = hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    try:
-        folder = user_cache_folder() / f"{python}-numba{numba.__version__}-{binding.get_host_cpu_name()}-{digest}"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
-        return None
-    return folder if os.access(folder, os.W_OK) else None
+    cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    return writable_subfolder(f"{python}-numba{numba.__version__}-{cpu}-{digest('cuda', features)}")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from fastdrop_kernels.casts import float32_bits, float32_from_bits, float32_from_half, half_from_float32
 from fastdrop_kernels.cpu.compiler import inlined
-from fastdrop_kernels.cpu.intrinsics import float32_bits, float32_from_bits, float32_from_half, half_from_float32
 
 
 class Element(NamedTuple):

@@ -1,9 +1,8 @@
-"""The few machine operations that Numba does not offer: pointers, calls by address, bit casts, float16.
+"""The few machine operations of a CPU that Numba does not offer: pointers, calls by address, a rotation.
 
 Each is one LLVM instruction or two, so nothing of it is left in the compiled loops.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -11,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+from fastdrop_kernels.casts import I64, cast
+
 WORDS = types.CPointer(types.uint64)
 CACHE_LINE = 64  # bytes
 
@@ -74,28 +73,9 @@ def c_function(restype: types.Type, *argtypes: types.Type) -> Any:
     return call
 
 
-def cast(restype: types.Type, argtype: types.Type, emit: Callable[[ir.IRBuilder, Any], Any]) -> Any:
-    """Make an intrinsic of one argument from a function that emits its LLVM instructions."""
-
-    @intrinsic
-    def convert(typing_context: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            return emit(builder, args[0])
-
-        return restype(argtype), codegen
-
-    return convert
-
-
 def _rotate_by_32(builder: ir.IRBuilder, word: Any) -> Any:
     rotate = builder.module.declare_intrinsic("llvm.fshl", (I64,), ir.FunctionType(I64, (I64, I64, I64)))
     return builder.call(rotate, (word, word, ir.Constant(I64, 32)))
 
 
 swap_halves = cast(types.uint64, types.uint64, _rotate_by_32)
-float64_from_bits = cast(types.float64, types.uint64, lambda b, v: b.bitcast(v, DOUBLE))
-float64_bits = cast(types.uint64, types.float64, lambda b, v: b.bitcast(v, I64))
-float32_from_bits = cast(types.float32, types.uint32, lambda b, v: b.bitcast(v, FLOAT))
-float32_bits = cast(types.uint32, types.float32, lambda b, v: b.bitcast(v, I32))
-float32_from_half = cast(types.float32, types.uint16, lambda b, v: b.fpext(b.bitcast(v, HALF), FLOAT))
-half_from_float32 = cast(types.uint16, types.float32, lambda b, v: b.bitcast(b.fptrunc(v, HALF), I16))

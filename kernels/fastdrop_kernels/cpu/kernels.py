@@ -1,14 +1,16 @@
 """The compiled kernels by name and dtype, each compiled (or loaded from the cache) when it is first asked for."""
 
 import functools
-from typing import Any, Final
+from typing import Any
 
-from fastdrop_kernels.cpu.blocks import Formula, kernel
-from fastdrop_kernels.cpu.dropout import DROPOUT
+from fastdrop_kernels.cpu.blocks import kernel
+from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.elements import BYTE, ELEMENTS
-from fastdrop_kernels.cpu.mask import MASK
+from fastdrop_kernels.formulas import FORMULAS
 
-FORMULAS: Final[dict[str, Formula]] = {formula.name: formula for formula in (DROPOUT, MASK)}
+for formula in FORMULAS.values():
+    for function in (formula.factors, formula.kept, formula.dropped):
+        inlined(function)
 
 
 def compiled(name: str, dtype: str) -> Any:

@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numba import types
 
+from fastdrop_kernels.casts import float64_bits
 from fastdrop_kernels.cpu.blocks import BLOCK
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
-from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, float64_bits, stack_words
+from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, stack_words
 
 u64 = np.uint64
 SHARED: Final = 13  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs

@@ -4,23 +4,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from fastdrop_kernels.cpu.blocks import Formula
-from fastdrop_kernels.cpu.compiler import inlined
+from fastdrop_kernels.formulas.formula import Formula
 
 
-@inlined
 def nothing(p: Any, compute: Any) -> Any:
     """Return no factor: a mask needs none."""
     return compute(0)
 
 
-@inlined
 def kept(x: Any, factors: Any) -> Any:
     """Return true."""
     return np.uint8(1)
 
 
-@inlined
 def dropped(x: Any, factors: Any) -> Any:
     """Return false."""
     return np.uint8(0)

@@ -2,23 +2,19 @@
 
 from typing import Any, Final
 
-from fastdrop_kernels.cpu.blocks import Formula
-from fastdrop_kernels.cpu.compiler import inlined
+from fastdrop_kernels.formulas.formula import Formula
 
 
-@inlined
 def scale(p: Any, compute: Any) -> Any:
     """Return 1/(1-p), both operations rounded in the compute type."""
     return compute(1) / compute(1 - p)
 
 
-@inlined
 def kept(x: Any, scale: Any) -> Any:
     """Return x / (1 - p)."""
     return x * scale
 
 
-@inlined
 def dropped(x: Any, scale: Any) -> Any:
     """Return +0, whatever x is: NaN and infinity too."""
     return type(x)(0)

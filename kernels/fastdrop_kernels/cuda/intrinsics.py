@@ -1,0 +1,104 @@
+"""The machine operations of a GPU that numba.cuda does not offer: accesses by address, wide products, packed rounding.
+
+Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are read and written an element at a time, while
+a thread that moves 16 bytes at once needs a quarter of the instructions. An instruction that LLVM would not choose by
+itself is written as inline assembly.
+"""
+
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastdrop_kernels.casts import FLOAT, I32, I64, cast
+
+GLOBAL: Final = 1  # the address space of device memory
+VECTOR_BYTES: Final = 16
+VECTOR: Final = types.UniTuple(types.uint32, 4)
+VECTOR_TYPE: Final = ir.VectorType(I32, 4)
+
+
+def ptx(text: str, restype: ir.Type, *argtypes: ir.Type, pure: bool = True) -> Any:
+    """Return a function that emits one PTX instruction; not `pure`: where other lanes or memory come in."""
+    letters = {I32: "r", I64: "l", FLOAT: "f"}
+    constraints = ",".join(["=" + letters[restype], *(letters[argtype] for argtype in argtypes)])
+    assembly = ir.InlineAsm(ir.FunctionType(restype, argtypes), text, constraints, side_effect=not pure)
+    return lambda builder, *values: builder.call(assembly, values)
+
+
+def binary(restype: Any, one: Any, other: Any, emit: Any) -> Any:
+    """Make an intrinsic of two arguments from a function that emits its LLVM instructions."""
+
+    @intrinsic
+    def operation(typing_context: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            return emit(builder, *args)
+
+        return restype(one, other), codegen
+
+    return operation
+
+
+@intrinsic
+def load_vector(typing_context: Any, address: Any) -> Any:
+    """Return the four 32-bit words at a 16-byte aligned address of device memory."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.PointerType(VECTOR_TYPE, addrspace=GLOBAL))
+        vector = builder.load(pointer, align=VECTOR_BYTES)
+        words = [builder.extract_element(vector, ir.Constant(I32, i)) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, words)
+
+    return VECTOR(types.uint64), codegen
+
+
+@intrinsic
+def store_vector(typing_context: Any, address: Any, words: Any) -> Any:
+    """Write four 32-bit words to a 16-byte aligned address of device memory."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.PointerType(VECTOR_TYPE, addrspace=GLOBAL))
+        vector = ir.Constant(VECTOR_TYPE, ir.Undefined)
+        for i in range(4):
+            vector = builder.insert_element(vector, builder.extract_value(args[1], i), ir.Constant(I32, i))
+        builder.store(vector, pointer, align=VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, VECTOR), codegen
+
+
+@intrinsic
+def load(typing_context: Any, address: Any, scalar: types.NumberClass) -> Any:
+    """Return the scalar of a NumPy class at an address of device memory: ``load(address, np.float32)``."""
+    kind = scalar.instance_type
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = ir.PointerType(context.get_data_type(kind), addrspace=GLOBAL)
+        return builder.load(builder.inttoptr(args[0], pointer), align=kind.bitwidth // 8)
+
+    return kind(types.uint64, scalar), codegen
+
+
+@intrinsic
+def store(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write a scalar to an address of device memory."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = ir.PointerType(args[1].type, addrspace=GLOBAL)
+        builder.store(args[1], builder.inttoptr(args[0], pointer), align=value.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, value), codegen
+
+
+mul_wide = binary(types.uint64, types.uint32, types.uint32, ptx("mul.wide.u32 $0, $1, $2;", I64, I32, I32))
+# (upper, lower) to one word of two 16-bit floats; from sm_80 on
+pack_float16 = binary(
+    types.uint32, types.float32, types.float32, ptx("cvt.rn.f16x2.f32 $0, $1, $2;", I32, FLOAT, FLOAT)
+)
+pack_bfloat16 = binary(
+    types.uint32, types.float32, types.float32, ptx("cvt.rn.bf16x2.f32 $0, $1, $2;", I32, FLOAT, FLOAT)
+)
+# The neighbouring lane's value (lanes 0 and 1, 2 and 3, ...): all 32 lanes of the warp have to take part.
+of_neighbour = cast(types.uint32, types.uint32, ptx("shfl.sync.bfly.b32 $0, $1, 1, 31, -1;", I32, I32, pure=False))

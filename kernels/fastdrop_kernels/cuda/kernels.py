@@ -1,0 +1,80 @@
+"""The compiled kernels by name, dtype and architecture, each compiled when it is first asked for, and kept on disk.
+
+A cubin is 10 KB that any driver of its architecture loads without a compiler. So compiled kernels can be carried: a
+cache folder filled on one machine serves another that has a driver but no CUDA toolkit, or one that does not fit.
+"""
+
+import contextlib
+import functools
+import os
+import pathlib
+import tempfile
+from typing import Final
+
+from fastdrop_kernels.cache import digest, user_cache_folder
+from fastdrop_kernels.formulas import FORMULAS
+
+ELF: Final = b"\x7fELF"  # what a cubin begins with
+FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
+KERNELS: Final = (*(("dropout", dtype) for dtype in FLOATS), ("mask", "bool"))  # name, dtype
+
+Capability = tuple[int, int]
+
+
+def entry_name(name: str, dtype: str) -> str:
+    """Return what a kernel is called in its cubin."""
+    return f"fastdrop_{name}_{dtype}"
+
+
+def arch_of(capability: Capability) -> str:
+    """Return the architecture of a compute capability: (9, 0) is "sm_90"."""
+    return f"sm_{capability[0]}{capability[1]}"
+
+
+@functools.cache
+def ptx(name: str, dtype: str, capability: Capability) -> str:
+    """Return a kernel's PTX (dtype: "float32", ...; "bool" for a mask). It needs numba-cuda, but no GPU."""
+    from fastdrop_kernels.cuda.compiler import compile_ptx  # here, as cubins run where numba-cuda is missing
+    from fastdrop_kernels.cuda.elements import element
+    from fastdrop_kernels.cuda.tiles import PARAMETERS, kernel
+
+    one = element(dtype, capability)
+    return compile_ptx(kernel(FORMULAS[name], one, one), PARAMETERS, capability, entry_name(name, dtype))
+
+
+def cache_folder() -> pathlib.Path:
+    """Return where the cubins of these sources are kept, whether it is there or not."""
+    return user_cache_folder() / f"cuda-{digest(without='cpu')}"
+
+
+def cubin_path(name: str, dtype: str, capability: Capability) -> pathlib.Path:
+    """Return where a kernel's cubin is kept."""
+    return cache_folder() / f"{name}-{dtype}-{arch_of(capability)}.cubin"
+
+
+def cubin(name: str, dtype: str, capability: Capability) -> bytes:
+    """Return a kernel's machine code: from the cache, else compiled, and then kept there if it can be."""
+    path = cubin_path(name, dtype, capability)
+    with contextlib.suppress(OSError):
+        code = path.read_bytes()
+        if code.startswith(ELF):
+            return code
+    from fastdrop_kernels.cuda.compiler import link
+
+    code = link(ptx(name, dtype, capability), arch_of(capability))
+    with contextlib.suppress(OSError):
+        _write(path, code)
+    return code
+
+
+def _write(path: pathlib.Path, code: bytes) -> None:
+    """Write a file that is never seen half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(code)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,109 @@
+"""Run a kernel on a GPU, on a stream that somebody else has made; with little work, for small tensors wait for it.
+
+numba.cuda's own launch costs 17 to 35 us of host time. cuda.core's costs half a microsecond, if all parameters are
+Python integers and floats and what describes a launch is made once.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from fastdrop_kernels import stream
+from fastdrop_kernels.cuda.core import core
+from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
+from fastdrop_kernels.cuda.kernels import cubin, entry_name
+from fastdrop_kernels.formulas import FORMULAS
+
+THREADS: Final = 256  # of a block
+TILES_PER_THREAD: Final = 4  # in large launches: what a thread computes once it then uses four times
+RESIDENT: Final = 2048  # threads that a multiprocessor holds at most
+
+
+class Kernel(NamedTuple):
+    """A kernel that is loaded on a device."""
+
+    device: int
+    handle: Any
+    tile: int  # elements that a thread works on at a time
+    multiprocessors: int
+    numbers: Callable[[float], tuple[int, float]]  # p -> (p32, factors), remembered
+
+
+def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float]]:
+    compute = np.float64 if dtype == "float64" else np.float32
+
+    @functools.lru_cache(maxsize=256)
+    def numbers(p: float) -> tuple[int, float]:
+        with np.errstate(divide="ignore"):  # 1 / (1 - 1): nothing is kept that could be multiplied by it
+            return round(p * 2.0**32), float(FORMULAS[name].factors(p, compute))
+
+    return numbers
+
+
+@functools.cache
+def load(name: str, dtype: str, device: int) -> Kernel:
+    """Compile a kernel, or take it from the cache, and load it on a device (a number), which has to be current."""
+    make_current(device)
+    gpu = core.Device(device)
+    code = core.ObjectCode.from_cubin(cubin(name, dtype, tuple(gpu.compute_capability)))
+    itemsize = 1 if dtype == "bool" else np.dtype("float16" if dtype == "bfloat16" else dtype).itemsize
+    return Kernel(
+        device,
+        code.get_kernel(entry_name(name, dtype)),
+        max(stream.DRAWS_PER_COUNTER, VECTOR_BYTES // itemsize),
+        gpu.properties.multiprocessor_count,
+        _numbers(name, dtype),
+    )
+
+
+_thread: Final = threading.local()  # .current: devices that have been made current in this thread
+
+
+def make_current(device: int) -> None:
+    """Give this thread a context of the device: a new one, autograd's for one, may have none."""
+    try:
+        known = device in _thread.current
+    except AttributeError:
+        _thread.current, known = set(), False
+    if not known:
+        core.Device(device).set_current()
+        _thread.current.add(device)
+
+
+@functools.lru_cache(maxsize=256)
+def _stream(handle: int, device: int) -> Any:
+    return core.Stream.from_handle(handle)  # borrowed: it is not destroyed with the object
+
+
+@functools.lru_cache(maxsize=1024)
+def _config(blocks: int) -> Any:
+    return core.LaunchConfig(grid=blocks, block=THREADS)
+
+
+def blocks(count: int, tile: int, multiprocessors: int) -> int:
+    """Return how many blocks `count` elements are worth: all that a GPU holds, then several tiles a thread."""
+    one_each = -(-count // (tile * THREADS))
+    full = multiprocessors * (RESIDENT // THREADS)
+    return max(1, min(one_each, max(full, -(-one_each // TILES_PER_THREAD))))
+
+
+def run(
+    kernel: Kernel, stream_handle: int, x: int, y: int, start: int, count: int,
+    seed: int, offset: int, p: float, seed_address: int = 0,
+) -> None:  # fmt: skip
+    """Launch a kernel on `count` elements; it runs when the stream comes to it.
+
+    kernel: of `load`, for the device that is current; stream_handle: the driver's; x, y: addresses of the first element
+    in device memory (equal to work in place); start: its index in the mask stream; seed, offset: 64 bits each, as signed
+    integers; p: drop probability; seed_address: if not 0, where in device memory the seed is when the kernel runs.
+    """
+    make_current(kernel.device)
+    core.launch(
+        _stream(stream_handle, kernel.device),
+        _config(blocks(count, kernel.tile, kernel.multiprocessors)),
+        kernel.handle,
+        x, y, start, count, seed, seed_address, offset, *kernel.numbers(p),
+    )  # fmt: skip
