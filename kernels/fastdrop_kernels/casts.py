@@ -1,4 +1,4 @@
-"""Bit casts and float16 conversions, which Numba does not offer, for both devices: one or two LLVM instructions each."""
+"""Bit casts and float16 conversions, which Numba does not offer, for both devices: one or two instructions each."""
 
 from collections.abc import Callable
 from typing import Any

@@ -32,7 +32,7 @@ def block_threshold(block: Any, p32: Any, seed: Any, offset: Any) -> Any:
     """Return the threshold of a block's draws, 0..65536, for ``p32 = round(p * 2**32)``.
 
     ``(p32 + (40503 * block + seed + offset) % 2**16) >> 16``: its mean over the blocks is ``p * 2**16`` to within
-    ``2**-16``, so the drop rate is exact to ``2**-32`` although a draw has only 16 bits. Operands are unsigned 64-bit; each
-    device compiles this function its own way.
+    ``2**-16``, so the drop rate is exact to ``2**-32`` although a draw has only 16 bits. Operands are unsigned
+    64-bit; each device compiles this function its own way.
     """
     return (p32 + ((block * u64(DITHER) + seed + offset) & u64(0xFFFF))) >> u64(16)

@@ -27,7 +27,7 @@ def compile_ptx(
         raise RuntimeError(f"numba.cuda made no kernel of {name}, but this:\n{ptx}")
     for i, parameter in reversed(list(enumerate(parameters))):  # from the last on: _param_1 begins _param_10
         ptx = ptx.replace(f"{found[1]}_param_{i}", parameter)
-    return ptx.replace(found[1], name)
+    return str(ptx.replace(found[1], name))
 
 
 def link(ptx: str, arch: str) -> bytes:

@@ -1,8 +1,8 @@
 """The machine operations of a GPU that numba.cuda does not offer: accesses by address, wide products, packed rounding.
 
-Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are read and written an element at a time, while
-a thread that moves 16 bytes at once needs a quarter of the instructions. An instruction that LLVM would not choose by
-itself is written as inline assembly.
+Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are read and written an element at a time, while a
+thread that moves 16 bytes at once needs a quarter of the instructions. An instruction that LLVM would not choose by itself
+is written as inline assembly.
 """
 
 from typing import Any, Final
@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from fastdrop_kernels.casts import FLOAT, I32, I64, cast
 
+U32, F32 = types.uint32, types.float32
 GLOBAL: Final = 1  # the address space of device memory
 VECTOR_BYTES: Final = 16
 VECTOR: Final = types.UniTuple(types.uint32, 4)
@@ -92,13 +93,9 @@ def store(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.uint64, value), codegen
 
 
-mul_wide = binary(types.uint64, types.uint32, types.uint32, ptx("mul.wide.u32 $0, $1, $2;", I64, I32, I32))
-# (upper, lower) to one word of two 16-bit floats; from sm_80 on
-pack_float16 = binary(
-    types.uint32, types.float32, types.float32, ptx("cvt.rn.f16x2.f32 $0, $1, $2;", I32, FLOAT, FLOAT)
-)
-pack_bfloat16 = binary(
-    types.uint32, types.float32, types.float32, ptx("cvt.rn.bf16x2.f32 $0, $1, $2;", I32, FLOAT, FLOAT)
-)
+mul_wide = binary(types.uint64, U32, U32, ptx("mul.wide.u32 $0, $1, $2;", I64, I32, I32))
+# (upper value, lower value) -> a word of two 16-bit floats; from sm_80 on
+pack_float16 = binary(U32, F32, F32, ptx("cvt.rn.f16x2.f32 $0, $1, $2;", I32, FLOAT, FLOAT))
+pack_bfloat16 = binary(U32, F32, F32, ptx("cvt.rn.bf16x2.f32 $0, $1, $2;", I32, FLOAT, FLOAT))
 # The neighbouring lane's value (lanes 0 and 1, 2 and 3, ...): all 32 lanes of the warp have to take part.
-of_neighbour = cast(types.uint32, types.uint32, ptx("shfl.sync.bfly.b32 $0, $1, 1, 31, -1;", I32, I32, pure=False))
+of_neighbour = cast(U32, U32, ptx("shfl.sync.bfly.b32 $0, $1, 1, 31, -1;", I32, I32, pure=False))

@@ -5,6 +5,8 @@ from typing import Final
 from fastdrop_kernels.cuda.elements import bits16, byte, float32, float64
 from fastdrop_kernels.cuda.elements.element import Element
 
+__all__ = ["ELEMENTS", "Element", "element"]
+
 ELEMENTS: Final = {
     "float16": bits16.FLOAT16,
     "bfloat16": bits16.BFLOAT16,

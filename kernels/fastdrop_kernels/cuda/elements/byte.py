@@ -22,24 +22,8 @@ u8, u32 = np.uint8, np.uint32
 @inlined
 def no_values(address: Any) -> Any:
     """Return as many values as a tile has, unread: a mask is made from draws alone."""
-    return (
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-        u8(0),
-    )
+    eight = u8(0), u8(0), u8(0), u8(0), u8(0), u8(0), u8(0), u8(0)
+    return eight + eight
 
 
 @inlined
