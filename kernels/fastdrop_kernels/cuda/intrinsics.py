@@ -1,8 +1,8 @@
 """The machine operations of a GPU that numba.cuda does not offer: accesses by address, wide products, packed rounding.
 
-Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are read and written an element at a time, while a
-thread that moves 16 bytes at once needs a quarter of the instructions. An instruction that LLVM would not choose by itself
-is written as inline assembly.
+Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are read and written an element at a time,
+while a thread that moves 16 bytes at once needs a quarter of the instructions. An instruction that LLVM would not
+choose by itself is written as inline assembly.
 """
 
 from typing import Any, Final
