@@ -7,8 +7,8 @@ from torch._C import _are_functorch_transforms_active
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
-from fastdrop import _composite
-from fastdrop._cpu import has_kernel
+from fastdrop import _composite, _seeds
+from fastdrop._backend import has_kernel
 from fastdrop._layout import Key, Order, is_counted, run, run_
 
 
@@ -75,7 +75,7 @@ class FunctorchDropoutFunction(torch.autograd.Function):
     @staticmethod
     def forward(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
         """Return the dropout of x."""
-        key = p, int(seed), offset, order
+        key = p, _seeds.readable_for(x, seed), offset, order
         return run("dropout", x, key) if has_kernel(x) and not _composite.is_watched() else _composite.dropout(x, key)
 
     @staticmethod
@@ -115,7 +115,7 @@ def _dropout(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) ->
     """Go on at the next level of torch.func, or below the last one."""
     if _are_functorch_transforms_active():
         return dropout(x, (p, seed, offset, order))
-    key = p, int(seed), offset, order
+    key = p, _seeds.readable_for(x, seed), offset, order
     return dropout(x, key) if has_kernel(x) and not _composite.is_watched() else composite_dropout(x, key)
 
 

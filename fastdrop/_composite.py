@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 
-from fastdrop import _cpu
+from fastdrop._backend import mask
 from fastdrop._layout import Key
 
 
@@ -20,9 +20,7 @@ def is_watched() -> bool:
 def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the dropout of x."""
     p, seed, offset, order = key
-    keep = _cpu.mask(x.shape, p, seed, offset)
-    if order is not None:  # bytes: an element of a mask is one
-        keep = np.lib.stride_tricks.as_strided(keep, x.shape, order)
+    keep = mask(x.shape, p, seed, offset, strides=order, device=x.device)
     one = np.float64(1) if x.dtype in (torch.float64, torch.complex128) else np.float32(1)
     scale = float(one / one.dtype.type(1 - p)) if p < 1 else 0.0
-    return torch.where(torch.from_numpy(keep).to(x.device), x * scale, 0)
+    return torch.where(keep, x * scale, 0)

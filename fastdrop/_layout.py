@@ -4,15 +4,13 @@ Elements are counted in the order of memory where a tensor is dense, else row by
 tensor, or None for row by row; it is what a backward keeps, for gradients come with strides of their own.
 """
 
-from typing import Any
-
 import torch
 
-from fastdrop._cpu import run as run_kernel
+from fastdrop._backend import Seed
+from fastdrop._backend import run as run_kernel
 
 Order = tuple[int, ...] | None
-Key = tuple[float, Any, int, Order]  # p, seed, offset, order: all that a mask depends on. Under torch.func a seed is a
-# tensor, for vmap may give every row its own; else, and wherever a kernel is near, it is an int.
+Key = tuple[float, Seed, int, Order]  # p, seed, offset, order: all that a mask depends on
 
 
 def order_of(x: torch.Tensor) -> Order:

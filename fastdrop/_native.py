@@ -13,7 +13,7 @@ from torch.nn.functional import dropout as native_dropout
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _seeds
-from fastdrop._cpu import has_kernel
+from fastdrop._backend import Seed, has_kernel
 from fastdrop._layout import order_of
 
 TRACING_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
@@ -28,7 +28,7 @@ def dropout(
     x: torch.Tensor,
     p: float,
     inplace: bool,
-    seed: int | torch.Tensor | None,
+    seed: Seed | None,
     offset: int,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
@@ -42,10 +42,10 @@ def dropout(
         kind = "a nested tensor" if x.is_nested else x.layout
         raise RuntimeError(f"dropout with a seed or a generator needs a strided tensor, but got {kind}")
     if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
-        key = _seeds.draw_tensor(generator) if seed is None else seed
+        key = _seeds.draw_tensor(generator, x) if seed is None else seed
         y = _autograd.dropout(x, (p, key, offset, order_of(x)))
     else:
         with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
-            key = _seeds.draw(generator) if seed is None else int(seed)
+            key = _seeds.of(x, seed, generator)
         y = _autograd.composite_dropout(x, (p, key, offset, order_of(x)))
     return x.copy_(y) if inplace else y

@@ -1,20 +1,47 @@
-"""Where seeds come from when the user gives none: torch's generators, so that torch.manual_seed reproduces masks."""
+"""Where seeds come from: the user, or torch's generators, so that torch.manual_seed reproduces masks.
+
+A seed is 64 bits as a signed int, or an int64 tensor of one element in a GPU's memory: the kernel reads that when it
+runs, so nobody waits for the GPU, and a recorded CUDA graph draws a new mask at every replay.
+"""
 
 import ctypes
 import threading
 
 import torch
 
+from fastdrop._backend import Seed
+from fastdrop._checks import TWO_64, signed64
+
 SEED_END = (1 << 63) - 1
+PER_DRAW = 4  # a CUDA generator counts the numbers it has given, by fours
+ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: offsets near each other give seeds far off, and no two the same
 
 _own = threading.local()  # a tensor a thread: a shared one gave two threads one seed
+_advancing = threading.Lock()  # a CUDA generator is read and set by two calls
 
 
-def draw(generator: torch.Generator | None = None) -> int:
-    """Return 63 fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
+def of(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None) -> Seed:
+    """Return the seed of a dropout of x: the given one as it is now, or a fresh one."""
+    if isinstance(seed, torch.Tensor):
+        return readable_for(x, seed.detach().clone() if seed.is_cuda else seed)
+    if seed is not None:
+        return seed
+    if generator is None and x.is_cuda:
+        generator = torch.cuda.default_generators[x.get_device()]
+    return readable_for(x, draw(generator))
+
+
+def readable_for(x: torch.Tensor, seed: Seed) -> Seed:
+    """Return a seed in the form that x's kernel reads: in memory only where that is the memory of x's GPU."""
+    if isinstance(seed, torch.Tensor) and seed.is_cuda and seed.device == x.device:
+        return seed
+    return int(seed)
+
+
+def draw(generator: torch.Generator | None = None) -> Seed:
+    """Return fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
     if generator is not None and generator.device.type != "cpu":
-        drawn = torch.empty((), dtype=torch.int64, device=generator.device)
-        return int(drawn.random_(generator=generator))
+        return _draw_cuda(generator) if generator.device.type == "cuda" else int(draw_tensor(generator))
     try:
         cell, value = _own.seed
     except AttributeError:
@@ -29,6 +56,20 @@ def draw(generator: torch.Generator | None = None) -> int:
     return seed
 
 
-def draw_tensor(generator: torch.Generator | None = None) -> torch.Tensor:
-    """Return fresh bits as an int64 tensor, by an operator that vmap knows: one a row, one for all, or an error."""
-    return torch.randint(SEED_END, (), dtype=torch.int64, device="cpu", generator=generator)
+def _draw_cuda(generator: torch.Generator) -> Seed:
+    """Return a seed made of the generator's own and its count: that takes no kernel, nor waits for one."""
+    if torch.cuda.is_current_stream_capturing():  # a seed taken now would be that of every replay
+        return draw_tensor(generator)
+    with _advancing:
+        offset = generator.get_offset()
+        generator.set_offset(offset + PER_DRAW)
+    return signed64((generator.initial_seed() + ODD * offset) % TWO_64, "seed")
+
+
+def draw_tensor(generator: torch.Generator | None, x: torch.Tensor | None = None) -> torch.Tensor:
+    """Return fresh bits as an int64 tensor, by an operator that vmap and CUDA graphs know; for x: where x is."""
+    if generator is not None:
+        device = generator.device
+    else:
+        device = x.device if x is not None and x.is_cuda else torch.device("cpu")
+    return torch.randint(SEED_END, (), dtype=torch.int64, device=device, generator=generator)

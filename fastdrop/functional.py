@@ -8,10 +8,10 @@ from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop import _autograd, _cpu, _native, _seeds
+from fastdrop import _autograd, _backend, _native, _seeds
+from fastdrop._backend import has_kernel
 from fastdrop._checks import check_generator, check_probability, check_range, check_seed, signed64
 from fastdrop._composite import is_watched
-from fastdrop._cpu import has_kernel
 from fastdrop._layout import order_of
 
 __all__ = ["dropout", "dropout_mask"]
@@ -102,9 +102,9 @@ def dropout(
     if _are_functorch_transforms_active():
         if torch._is_functional_tensor(input):  # torch.func.functionalize knows no autograd.Function
             return _native.dropout(input, p, inplace, chosen, offset, generator)
-        chosen = _seeds.draw_tensor(generator) if chosen is None else chosen
+        chosen = _seeds.draw_tensor(generator, input) if chosen is None else chosen
     else:
-        chosen = _seeds.draw(generator) if chosen is None else int(chosen)
+        chosen = _seeds.of(input, chosen, generator)
     key = p, chosen, offset, None if input.is_contiguous() else order_of(input)  # spares the usual case a call
     return _autograd.dropout_(input, key) if inplace else _autograd.dropout(input, key)
 
@@ -155,8 +155,8 @@ def dropout_mask(
     >>> fastdrop.functional.dropout_mask(8, 0.5, seed=0)
     tensor([ True, False, False, False, False, False, False, False])
     """
-    p = check_probability(p)
-    key, offset = int(check_seed(seed)), signed64(offset, "offset")
+    p, chosen, offset = check_probability(p), check_seed(seed), signed64(offset, "offset")
     shape = torch.empty(size, device="meta").shape  # torch's own reading of a size, and its errors
-    keep = torch.from_numpy(_cpu.mask(shape, p, key, offset, check_range(start, shape.numel())))
-    return keep if device is None else keep.to(device)
+    first = check_range(start, shape.numel())
+    where = torch.empty(0, device="cpu" if device is None else device)
+    return _backend.mask(shape, p, _seeds.of(where, chosen, None), offset, first, device=where.device)

@@ -8,7 +8,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from fastdrop import _cpu, _threads, warmup
+from fastdrop import _threads, warmup
+from fastdrop._backend import FLOATS
 from fastdrop.bench import contenders, report, system
 from fastdrop.bench.report import Result
 from fastdrop.bench.timing import ROUNDS, interleaved
@@ -30,7 +31,7 @@ def measure(dtype: torch.dtype, size: int, effort: Effort) -> Result:
     x = torch.randn(size).to(dtype)
     leaf = x.clone().requires_grad_()
     return Result(
-        dtype=_cpu.FLOATS[dtype],
+        dtype=FLOATS[dtype],
         threads=torch.get_num_threads(),
         backend=_threads.backend(),
         size=size,

@@ -1,0 +1,85 @@
+"""The backends, CPU and CUDA, behind one face: kernels by name, from one dense tensor's memory to another's."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch._C import _get_tracing_state
+from torch.utils._python_dispatch import _disable_current_modes
+
+from fastdrop import _cpu, _cuda
+
+FLOATS: Final = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+STRIDED: Final = torch.strided
+PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
+
+Seed = int | torch.Tensor  # 64 bits as a signed int, or an int64 tensor of one element on the device that is to read it
+
+
+def has_kernel(x: torch.Tensor) -> bool:
+    """Return whether x is a plain tensor of a dtype and on a device that there are kernels for."""
+    return (
+        x.dtype in FLOATS
+        and type(x) in PLAIN
+        and x.layout is STRIDED
+        and (x.is_cpu or (x.is_cuda and _cuda.is_ready(FLOATS[x.dtype], x.get_device())))
+        and not x.is_nested
+    )
+
+
+def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
+    """Write a kernel's result for x, element by element in the order of memory, to y (which may be x).
+
+    x, y: dense tensors of one device, dtype, size and strides; offset: 64 bits as a signed integer.
+    """
+    count, source, target, dtype = x.numel(), x.data_ptr(), y.data_ptr(), x.dtype
+    if y.numel() != count or y.dtype is not dtype:
+        raise ValueError(f"kernel needs equal tensors, but got {count} of {dtype} and {y.numel()} of {y.dtype}")
+    if not (source and target):
+        if x._is_zerotensor():  # zeros without memory, which autograd's forward mode makes
+            y.zero_()
+        elif count:
+            raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
+        return
+    if x.is_cpu and y.is_cpu:
+        _cpu.run(name, FLOATS[dtype], source, target, 0, count, p, seed, offset)  # type: ignore[arg-type]  # an int
+    elif x.device == y.device:
+        _cuda.run(name, FLOATS[dtype], x.get_device(), source, target, 0, count, p, seed, offset)
+    else:
+        raise ValueError(f"kernel needs tensors of one device, but got {x.device} and {y.device}")
+
+
+def mask(
+    shape: Sequence[int],
+    p: float,
+    seed: Seed,
+    offset: int,
+    start: int = 0,
+    strides: Sequence[int] | None = None,
+    device: torch.device | None = None,
+) -> torch.Tensor:
+    """Return a bool tensor, True where an element is kept, on a device (default: the CPU).
+
+    strides: of a dense tensor, whose memory's order elements are counted in; None: row by row. No trace, mode or
+    transform sees how it is made.
+    """
+    if device is not None and device.type == "cuda" and _get_tracing_state() is None and torch.cuda.is_available():
+        index = torch.cuda.current_device() if device.index is None else device.index
+        if _cuda.is_ready("bool", index):
+            with _disable_current_modes():
+                empty = torch.empty(shape, dtype=torch.bool, device=device)
+                keep = empty if strides is None else empty.as_strided(tuple(shape), tuple(strides))
+            _cuda.run("mask", "bool", index, keep.data_ptr(), keep.data_ptr(), start, keep.numel(), p, seed, offset)
+            return keep
+    kept = np.empty(shape, np.bool_)
+    target = kept.ctypes.data
+    _cpu.run("mask", "bool", target, target, start, kept.size, p, int(seed), offset)
+    if strides is not None:
+        kept = np.lib.stride_tricks.as_strided(kept, shape, strides)  # bytes: an element of a mask is one
+    return torch.from_numpy(kept).to(device or "cpu")
