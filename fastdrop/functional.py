@@ -104,7 +104,8 @@ def dropout(
             return _native.dropout(input, p, inplace, chosen, offset, generator)
         chosen = _seeds.draw_tensor(generator, input) if chosen is None else chosen
     else:
-        chosen = _seeds.of(input, chosen, generator)
+        plain = chosen is None and generator is None and input.is_cpu  # spares the usual case two calls
+        chosen = _seeds.draw() if plain else _seeds.of(input, chosen, generator)
     key = p, chosen, offset, None if input.is_contiguous() else order_of(input)  # spares the usual case a call
     return _autograd.dropout_(input, key) if inplace else _autograd.dropout(input, key)
 
