@@ -5,6 +5,7 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 
 import llvmlite
 import numba
@@ -45,6 +46,17 @@ def versions() -> dict[str, str]:
         "llvmlite": llvmlite.__version__,
         "numpy": numpy.__version__,
     }
+
+
+def cuda_versions() -> dict[str, str]:
+    """Return the versions of what the CUDA kernels are compiled and launched by, "missing" where it is not there."""
+    found = {}
+    for name in ("numba-cuda", "cuda-core", "cuda-bindings"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
 
 
 def describe() -> dict[str, str]:

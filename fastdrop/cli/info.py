@@ -9,9 +9,10 @@ from llvmlite import binding
 
 from fastdrop import _threads
 from fastdrop._openmp import torch_openmp
-from fastdrop.bench.system import cpu_name, versions
+from fastdrop.bench.system import cpu_name, cuda_versions, versions
 from fastdrop_kernels.cache import user_cache_folder
 from fastdrop_kernels.cpu.compiler import cache_folder
+from fastdrop_kernels.cuda import kernels
 
 SIMD: Final = (  # what the kernels' loops gain from
     *("avx2", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"),
@@ -63,9 +64,11 @@ def cache() -> str:
 
 
 def cuda() -> str:
-    """Return what this version does with CUDA, and what torch sees of it."""
-    seen = f"sees {torch.cuda.device_count()} devices" if torch.version.cuda else "is built without CUDA"
-    return f"not used yet by this version, CUDA tensors go to native torch; torch {seen}"
+    """Return what torch sees of CUDA and what fastdrop's kernels need of it: packages, and code that is compiled."""
+    seen = f"{torch.cuda.device_count()} devices" if torch.version.cuda else "torch is built without it"
+    packages = ", ".join(f"{name} {version}" for name, version in cuda_versions().items())
+    folder = kernels.cache_folder()
+    return f"{seen}; {packages}; {len(list(folder.glob('*.cubin')))} cubins in {folder}"
 
 
 def huge_pages() -> str:

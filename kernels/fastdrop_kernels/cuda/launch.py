@@ -78,16 +78,16 @@ def _stream(handle: int, device: int) -> Any:
     return core.Stream.from_handle(handle)  # borrowed: it is not destroyed with the object
 
 
-@functools.lru_cache(maxsize=1024)
-def _config(blocks: int) -> Any:
-    return core.LaunchConfig(grid=blocks, block=THREADS)
-
-
 def blocks(count: int, tile: int, multiprocessors: int) -> int:
     """Return how many blocks `count` elements are worth: all that a GPU holds, then several tiles a thread."""
     one_each = -(-count // (tile * THREADS))
     full = multiprocessors * (RESIDENT // THREADS)
     return max(1, min(one_each, max(full, -(-one_each // TILES_PER_THREAD))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _config(count: int, tile: int, multiprocessors: int) -> Any:
+    return core.LaunchConfig(grid=blocks(count, tile, multiprocessors), block=THREADS)
 
 
 def run(
@@ -104,7 +104,7 @@ def run(
     make_current(kernel.device)
     core.launch(
         _stream(stream_handle, kernel.device),
-        _config(blocks(count, kernel.tile, kernel.multiprocessors)),
+        _config(count, kernel.tile, kernel.multiprocessors),
         kernel.handle,
         x, y, start, count, seed, seed_address, offset, *kernel.numbers(p),
     )  # fmt: skip
