@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from numba import cuda, types
+from numba import types
 
-from fastdrop_kernels.cuda.core import core
+from fastdrop_kernels.cuda.packages import core, cuda
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fastdrop_kernels import stream
-from fastdrop_kernels.cuda.core import core
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
 from fastdrop_kernels.cuda.kernels import cubin, entry_name
+from fastdrop_kernels.cuda.packages import core
 from fastdrop_kernels.formulas import FORMULAS
 
 THREADS: Final = 256  # of a block

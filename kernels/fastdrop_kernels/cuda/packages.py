@@ -1,0 +1,46 @@
+"""What the GPU kernels are compiled and launched by, or a clear word where it is missing.
+
+    cuda     numba.cuda, as the package numba-cuda brings it: compiles; not needed where cubins are in the cache
+    core     cuda.core, NVIDIA's Python interface to the driver: links, loads, launches
+
+Each is imported when it is asked for: ``from fastdrop_kernels.cuda.packages import core``.
+"""
+
+import importlib
+from importlib import metadata
+from typing import Any, Final
+
+OLDEST_NUMBA_CUDA: Final = (0, 22)
+INSTALL: Final = 'pip install "fastdrop[cuda13]", or "fastdrop[cuda12]" for CUDA 12'
+
+
+def _core() -> Any:
+    try:
+        module = importlib.import_module("cuda.core")
+        # Up to version 0.4 all of it was in a module of its own.
+        return module if hasattr(module, "launch") else importlib.import_module("cuda.core.experimental")
+    except ModuleNotFoundError as error:
+        raise ImportError(f"CUDA kernels need cuda-core, which is not installed: {INSTALL}") from error
+
+
+def _cuda() -> Any:
+    try:
+        version = metadata.version("numba-cuda")
+    except metadata.PackageNotFoundError:
+        raise ImportError(f"compiling CUDA kernels needs numba-cuda, which is not installed: {INSTALL}") from None
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_NUMBA_CUDA:
+        oldest = ".".join(map(str, OLDEST_NUMBA_CUDA))
+        raise ImportError(f"compiling CUDA kernels needs numba-cuda {oldest} or later, but got {version}: {INSTALL}")
+    try:
+        return importlib.import_module("numba.cuda")
+    except Exception as error:  # each release fits some of Numba's, and says nothing clear where it does not
+        numba = metadata.version("numba")
+        raise ImportError(f"numba-cuda {version} does not work with numba {numba}: {error!r}; {INSTALL}") from error
+
+
+def __getattr__(name: str) -> Any:
+    find = {"core": _core, "cuda": _cuda}.get(name)
+    if find is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = find()
+    return found
