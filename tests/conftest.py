@@ -1,0 +1,29 @@
+"""Fixtures that test files share."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+from standin import Driver, build, load, real_driver_present
+
+
+@pytest.fixture(scope="session")
+def loaded_driver(tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    """Build the stand-in for the CUDA driver and load it into this process, once."""
+    if sys.platform != "linux":
+        pytest.skip("the stand-in for the CUDA driver is for Linux")
+    if real_driver_present():
+        pytest.skip("this machine has a CUDA driver, which the stand-in would hide")
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler (cc) to build the stand-in for the CUDA driver")
+    return Driver(load(build(tmp_path_factory.mktemp("standin"))))
+
+
+@pytest.fixture
+def driver(loaded_driver: Driver) -> Iterator[Driver]:
+    """Stand in for a CUDA driver with an sm_90 and an sm_80 device; the calling thread has no context yet."""
+    loaded_driver.reset()
+    yield loaded_driver
+    loaded_driver.set_gpus()  # no other test is to find a GPU
+    loaded_driver.raise_error()

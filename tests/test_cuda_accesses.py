@@ -1,0 +1,66 @@
+"""How the GPU kernels' warps touch memory, and what is particular to one dtype."""
+
+import mask_reference
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba_cuda")
+
+from emulation import ARCHITECTURES, STORAGE, interpreted
+from ptx import Kernel, Memory
+
+from fastdrop_kernels.cuda.compiler import compile_ptx
+from fastdrop_kernels.cuda.elements import float32
+from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
+from fastdrop_kernels.cuda.tiles import PARAMETERS, kernel
+from fastdrop_kernels.formulas import FORMULAS
+
+GRID, THREADS, SEED = 2, 128, 11
+
+architectures = pytest.mark.parametrize("capability", ARCHITECTURES, ids=arch_of)
+
+
+def run(of: Kernel, x: np.ndarray, p: float = 0.5, scale: float = 2.0):
+    """Return what a kernel makes of x, and its statistics."""
+    memory, y = Memory(), np.zeros_like(x)
+    args = [memory.add(x, readonly=True), memory.add(y), 0, x.size, SEED, 0, 0, round(p * 2**32), scale]
+    return y, of(GRID, THREADS, args, memory)
+
+
+@architectures
+@pytest.mark.parametrize(("name", "dtype"), KERNELS)
+def test_warps_ask_for_whole_sectors(name, dtype, capability):
+    """In float64 each access of a warp takes half of every sector; all others ask for no byte that they do not want."""
+    _, statistics = run(interpreted(name, dtype, capability), np.zeros(8192, STORAGE[dtype]))
+    times = 2 if dtype == "float64" else 1
+    assert statistics.store.ideal == 8192 * np.dtype(STORAGE[dtype]).itemsize // 32
+    assert statistics.store.touched == times * statistics.store.ideal
+    assert statistics.load.touched == times * statistics.load.ideal
+    assert statistics.load.ideal == (0 if name == "mask" else statistics.store.ideal)
+
+
+@architectures
+def test_float32_without_dealing_gives_the_same_from_twice_the_sectors(capability):
+    adjacent = kernel(FORMULAS["dropout"], float32.ADJACENT, float32.ADJACENT)
+    x = np.random.default_rng(0).standard_normal(5003).astype(np.float32)
+    wanted, dealt = run(interpreted("dropout", "float32", capability), x)
+    got, statistics = run(Kernel(compile_ptx(adjacent, PARAMETERS, capability, "adjacent")), x)
+    assert np.array_equal(got, wanted)
+    assert np.array_equal(wanted != 0, mask_reference.keep_mask(np.arange(x.size), 0.5, SEED))
+    assert statistics.load.touched > 1.9 * dealt.load.touched
+
+
+@architectures
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
+def test_every_16_bit_value_is_scaled_in_float32_and_rounded_once(dtype, p, capability):
+    bits = np.arange(65536, dtype=np.uint16)
+    x = torch.from_numpy(bits.view(np.int16)).view(getattr(torch, dtype))
+    scale = float(np.float32(1) / np.float32(1 - p))
+    got, _ = run(interpreted("dropout", dtype, capability), bits, p, scale)
+    keep = torch.from_numpy(mask_reference.keep_mask(np.arange(65536), p, SEED))
+    want = torch.where(keep, x.float() * scale, 0.0).to(x.dtype)
+    y = torch.from_numpy(got.view(np.int16)).view(x.dtype)
+    assert torch.equal(y.isnan(), want.isnan())
+    assert torch.equal(y.nan_to_num(0).view(torch.int16), want.nan_to_num(0).view(torch.int16))
