@@ -34,7 +34,7 @@ def dropout(
     Parameters
     ----------
     input : Tensor of any shape
-        float16, bfloat16, float32 or float64 on the CPU is ours; all else goes to native torch.
+        float16, bfloat16, float32 or float64 on the CPU or a CUDA device is ours; all else goes to native torch.
     p : float in [0, 1]
         Probability of an element being zeroed.
     training : bool
@@ -42,11 +42,12 @@ def dropout(
     inplace : bool
         If True, `input` is overwritten and returned.
     seed : int in [0, 2**64) or int64 tensor of one element, optional
-        With it, the mask is a function of (seed, offset) and p alone, and no generator advances.
+        With it, the mask is a function of (seed, offset) and p alone, and no generator advances. A CUDA tensor is read
+        by the kernel, as it was when it was given; no call waits for the GPU.
     offset : int in [0, 2**64)
         Second half of the key: a step or a layer, say. Without a seed it counts too.
     generator : torch.Generator, optional
-        Where the seed is drawn; default: torch's, so `torch.manual_seed` reproduces masks.
+        Where the seed is drawn; default: torch's of the input's device, so `torch.manual_seed` reproduces masks.
 
     Returns
     -------
@@ -62,7 +63,8 @@ def dropout(
         If seed or offset is no integer.
     RuntimeError
         Torch's: for integer input at 0 < p < 1; in place, for leaves that require grad and for expanded tensors. Ours:
-        for a sparse or nested input together with a seed or a generator.
+        for a sparse or nested input together with a seed or a generator; where a CUDA graph is captured before the
+        kernels are loaded.
 
     Examples
     --------
