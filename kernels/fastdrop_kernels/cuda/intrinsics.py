@@ -16,8 +16,6 @@ from fastdrop_kernels.casts import FLOAT, I32, I64, cast
 U32, F32 = types.uint32, types.float32
 GLOBAL: Final = 1  # the address space of device memory
 VECTOR_BYTES: Final = 16
-VECTOR: Final = types.UniTuple(types.uint32, 4)
-VECTOR_TYPE: Final = ir.VectorType(I32, 4)
 
 
 def ptx(text: str, restype: ir.Type, *argtypes: ir.Type, pure: bool = True) -> Any:
@@ -41,32 +39,38 @@ def binary(restype: Any, one: Any, other: Any, emit: Any) -> Any:
     return operation
 
 
+def _vector_pointer(builder: ir.IRBuilder, address: Any, element: ir.Type, count: int) -> Any:
+    return builder.inttoptr(address, ir.PointerType(ir.VectorType(element, count), addrspace=GLOBAL))
+
+
 @intrinsic
-def load_vector(typing_context: Any, address: Any) -> Any:
-    """Return the four 32-bit words at a 16-byte aligned address of device memory."""
+def load_vector(typing_context: Any, address: Any, scalar: types.NumberClass) -> Any:
+    """Return the 16 bytes at an aligned address of device memory as a tuple: ``load_vector(address, np.float32)``."""
+    kind = scalar.instance_type
+    count = VECTOR_BYTES * 8 // kind.bitwidth
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.PointerType(VECTOR_TYPE, addrspace=GLOBAL))
+        pointer = _vector_pointer(builder, args[0], context.get_data_type(kind), count)
         vector = builder.load(pointer, align=VECTOR_BYTES)
-        words = [builder.extract_element(vector, ir.Constant(I32, i)) for i in range(4)]
-        return context.make_tuple(builder, signature.return_type, words)
+        values = [builder.extract_element(vector, ir.Constant(I32, i)) for i in range(count)]
+        return context.make_tuple(builder, signature.return_type, values)
 
-    return VECTOR(types.uint64), codegen
+    return types.UniTuple(kind, count)(types.uint64, scalar), codegen
 
 
 @intrinsic
-def store_vector(typing_context: Any, address: Any, words: Any) -> Any:
-    """Write four 32-bit words to a 16-byte aligned address of device memory."""
+def store_vector(typing_context: Any, address: Any, values: Any) -> Any:
+    """Write a tuple of 16 bytes to an aligned address of device memory."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.PointerType(VECTOR_TYPE, addrspace=GLOBAL))
-        vector = ir.Constant(VECTOR_TYPE, ir.Undefined)
-        for i in range(4):
+        element = context.get_data_type(values.dtype)
+        vector = ir.Constant(ir.VectorType(element, values.count), ir.Undefined)
+        for i in range(values.count):
             vector = builder.insert_element(vector, builder.extract_value(args[1], i), ir.Constant(I32, i))
-        builder.store(vector, pointer, align=VECTOR_BYTES)
+        builder.store(vector, _vector_pointer(builder, args[0], element, values.count), align=VECTOR_BYTES)
         return context.get_dummy_value()
 
-    return types.void(types.uint64, VECTOR), codegen
+    return types.void(types.uint64, values), codegen
 
 
 @intrinsic

@@ -7,8 +7,13 @@ Each is imported when it is asked for: ``from fastdrop_kernels.cuda.packages imp
 """
 
 import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Final
+
+import numpy as np
 
 OLDEST_NUMBA_CUDA: Final = (0, 22)
 INSTALL: Final = 'pip install "fastdrop[cuda13]", or "fastdrop[cuda12]" for CUDA 12'
@@ -23,6 +28,19 @@ def _core() -> Any:
         raise ImportError(f"CUDA kernels need cuda-core, which is not installed: {INSTALL}") from error
 
 
+@contextmanager
+def _older_numpy() -> Iterator[None]:
+    """Give NumPy the name back that numba-cuda 0.30 still asks for as it is imported, and NumPy 2.5 no longer has."""
+    missing = not hasattr(np, "row_stack")
+    if missing:
+        np.row_stack = np.vstack
+    try:
+        yield
+    finally:
+        if missing:
+            del np.row_stack
+
+
 def _cuda() -> Any:
     try:
         version = metadata.version("numba-cuda")
@@ -32,7 +50,10 @@ def _cuda() -> Any:
         oldest = ".".join(map(str, OLDEST_NUMBA_CUDA))
         raise ImportError(f"compiling CUDA kernels needs numba-cuda {oldest} or later, but got {version}: {INSTALL}")
     try:
-        return importlib.import_module("numba.cuda")
+        with warnings.catch_warnings(), _older_numpy():
+            warnings.simplefilter("ignore")  # what newer NumPys say of its code is not for those who import it
+            importlib.import_module("numba.cuda.np.arrayobj")  # else imported at the first compilation
+            return importlib.import_module("numba.cuda")
     except Exception as error:  # each release fits some of Numba's, and says nothing clear where it does not
         numba = metadata.version("numba")
         raise ImportError(f"numba-cuda {version} does not work with numba {numba}: {error!r}; {INSTALL}") from error

@@ -64,7 +64,7 @@ def element(widen: Any, narrow: Any, pack: Callable[[Any, Any], Any] | None) -> 
 
     @inlined
     def load(address: Any) -> Any:
-        w = load_vector(address)
+        w = load_vector(address, u32)
         return widen(w[0]), upper(w[0]), widen(w[1]), upper(w[1]), widen(w[2]), upper(w[2]), widen(w[3]), upper(w[3])
 
     @inlined

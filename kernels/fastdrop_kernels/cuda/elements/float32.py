@@ -21,7 +21,6 @@ from typing import Any, Final
 import numpy as np
 from numba import cuda
 
-from fastdrop_kernels.casts import float32_bits, float32_from_bits
 from fastdrop_kernels.cuda.compiler import inlined
 from fastdrop_kernels.cuda.elements.element import Element
 from fastdrop_kernels.cuda.intrinsics import load_vector, of_neighbour, store_vector
@@ -31,31 +30,22 @@ WARP: Final = 32  # lanes
 
 
 @inlined
-def values(a: Any, b: Any) -> Any:
-    """Return the values of two vectors."""
-    return (
-        float32_from_bits(a[0]), float32_from_bits(a[1]), float32_from_bits(a[2]), float32_from_bits(a[3]),
-        float32_from_bits(b[0]), float32_from_bits(b[1]), float32_from_bits(b[2]), float32_from_bits(b[3]),
-    )  # fmt: skip
-
-
-@inlined
-def vector(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Return the words of four values."""
-    return float32_bits(a), float32_bits(b), float32_bits(c), float32_bits(d)
+def vector(address: Any) -> Any:
+    """Read four values."""
+    return load_vector(address, np.float32)
 
 
 @inlined
 def load_adjacent(address: Any) -> Any:
     """Read the thread's own eight values."""
-    return values(load_vector(address), load_vector(address + u64(16)))
+    return vector(address) + vector(address + u64(16))
 
 
 @inlined
 def store_adjacent(address: Any, v: Any) -> None:
     """Write the thread's own eight values."""
-    store_vector(address, vector(v[0], v[1], v[2], v[3]))
-    store_vector(address + u64(16), vector(v[4], v[5], v[6], v[7]))
+    store_vector(address, v[:4])
+    store_vector(address + u64(16), v[4:])
 
 
 @inlined
@@ -68,15 +58,15 @@ def is_odd() -> Any:
 def load_dealt(address: Any) -> Any:
     """Read the first halves of two neighbours' tiles in an even lane, the second halves in an odd one."""
     first = address - u64(is_odd()) * u64(16)
-    return values(load_vector(first), load_vector(first + u64(32)))
+    return vector(first) + vector(first + u64(32))
 
 
 @inlined
 def store_dealt(address: Any, v: Any) -> None:
     """Write what `load_dealt` has read."""
     first = address - u64(is_odd()) * u64(16)
-    store_vector(first, vector(v[0], v[1], v[2], v[3]))
-    store_vector(first + u64(32), vector(v[4], v[5], v[6], v[7]))
+    store_vector(first, v[:4])
+    store_vector(first + u64(32), v[4:])
 
 
 @inlined
