@@ -22,6 +22,7 @@ from fastdrop.functional import dropout, dropout_mask
 SHORT = Effort(0.0, 2)
 SIZES = (64, 1024)
 PLAN = command.Plan(SIZES, SHORT, quick=True)
+SECTIONS = [section for section in command.SECTIONS if section.name != "choices"]  # that one launches for a GPU
 
 
 class CpuDevice:
@@ -103,7 +104,7 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_whole_run(tmp_path, capsys, monkeypatch, rivals_fail, few_cases):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert command.run(CpuDevice(), PLAN) == 0
+    assert command.run(CpuDevice(), PLAN, sections=SECTIONS) == 0
     (path,) = tmp_path.glob("gpu-a-gpu-of-1-more-????-??-??.json")
     document = json.loads(path.read_text())
     assert document["system"]["torch"] == torch.__version__ and document["quick"] and document["left_out"] == []
@@ -218,6 +219,7 @@ def test_a_kernel_that_differs_ends_the_run(name, spoilt, where, how, tmp_path, 
     assert any(failure["case"].startswith(where) and how in failure["how"] for failure in failures)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_native_torch_in_the_kernels_place_ends_the_run(tmp_path, monkeypatch, few_cases):
     def native_instead(x: torch.Tensor, p: float, **key: Any) -> torch.Tensor:
         warnings.warn("fastdrop leaves CUDA tensors to native torch: no driver", RuntimeWarning, stacklevel=1)
@@ -265,9 +267,17 @@ def test_inputs_have_numbers_of_all_kinds():
         assert ((x == 0) & x.signbit()).any() and ((x != 0) & (x.abs() < tiny)).any() and (x.abs() > tiny).any()
 
 
+def test_results_keep_their_strides_on_the_way_from_a_gpu(few_cases):
+    side = cases.Side(torch.device("cpu"), lambda work: work())
+    for _, members in cases.cases():
+        for case in members:
+            result = case.work(side)  # a copy from a GPU has these strides if there are no gaps to close
+            assert torch.empty_like(result).stride() == result.stride(), case.what
+
+
 def test_what_there_is_no_time_for_is_said(tmp_path, capsys, rivals_fail):
     path = tmp_path / "a.json"
-    sections = [section._replace(seconds=0.0) for section in command.SECTIONS]
+    sections = [section._replace(seconds=0.0) for section in SECTIONS]
     assert command.run(CpuDevice(), PLAN, path, tmp_path / "a.png", sections=sections) == 0
     left_out = json.loads(path.read_text())["left_out"]
     assert "speed: bfloat16, 1K, forward" in left_out and "check: dropout_mask" in left_out
@@ -398,6 +408,7 @@ def test_calls_go_round_the_buffers_and_results_are_kept_as_long():
     [
         (1 << 10, 4, 256, True),
         (1 << 14, 4, 256, True),
+        (1 << 16, 2, 256, True),
         (1 << 18, 2, 240, False),
         (1 << 20, 4, 30, False),
         (1 << 26, 4, 2, False),
@@ -421,9 +432,9 @@ def test_contenders_do_what_they_are_named_for():
         assert torch.equal(dx, use.dxs[i]) and torch.equal(dx, use.grads[i] * keep * 2)
         made["copy"](i)
         assert torch.equal(use.ys[i], use.xs[i]) and torch.equal(use.dxs[i], use.grads[i])
-        assert [torch.equal(a, b) for a, b in zip(made["clone"](i), (use.xs[i], use.grads[i]), strict=True)] == [
-            True
-        ] * 2
+        clones = made["clone"](i)
+        for clone, original in zip(clones, (use.xs[i], use.grads[i]), strict=True):
+            assert torch.equal(clone, original) and clone.data_ptr() != original.data_ptr()
     use = contenders.buffers(device, torch.float32, size, count, backward=False)
     made = contenders.forward(dropouts, use)
     made["fastdrop_into"](1)
@@ -624,10 +635,11 @@ print("good")
     assert run_python(code, TRITON_INTERPRET="1") == "good"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_the_whole_run_on_a_gpu(tmp_path, rivals_fail, few_cases):
     path = tmp_path / "a.json"
-    assert command.run(CudaDevice(), PLAN, path, tmp_path / "a.png") == 0
+    assert command.run(CudaDevice(), PLAN, path, tmp_path / "a.png", SECTIONS) == 0
     document = json.loads(path.read_text())
     assert document["left_out"] == [] and document["sections"]["check"]["failures"] == []
     assert [target["met"] for target in document["targets"][-2:]] == [True, True]

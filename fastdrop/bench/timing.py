@@ -31,7 +31,7 @@ def _calls_per_sample(timer: timeit.Timer) -> int:
     return calls
 
 
-def _summary(samples: list[float]) -> Timing:
+def summary(samples: list[float]) -> Timing:
     low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
     return Timing(median, (high - low) / median, len(samples))
 
@@ -69,4 +69,4 @@ def interleaved(
             timer.timeit(1)
             samples[name].append(timer.timeit(calls[name]) / calls[name])
         done += 1
-    return {name: _summary(taken) for name, taken in samples.items()}
+    return {name: summary(taken) for name, taken in samples.items()}
