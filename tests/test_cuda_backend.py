@@ -3,12 +3,10 @@
 The stand-in driver hands each launch to the PTX interpreter, which works on the tensors' own memory.
 """
 
-import contextlib
 import itertools
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import mask_reference
 import numpy as np
@@ -20,59 +18,28 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
 
 from emulation import execute
+from fake_torch_cuda import STREAM, TorchCuda, cpu_as_gpu, torch_cuda
 from standin import Driver
 
 import fastdrop
-from fastdrop import _backend, _cpu, _cuda, _seeds
+from fastdrop import _backend, _cuda, _seeds
 from fastdrop.functional import dropout
-from fastdrop_kernels.cuda import launch
 
-STREAM = 0x7F00_0000_1000
 SIZES = [1, 7, 8, 33, 1000, 4097]
 
 
-class Torch:
-    """What torch would say of CUDA, and what it was told."""
-
-    device = 0
-    stream = STREAM
-    capturing = False
-
-    @contextlib.contextmanager
-    def switched(self, device: int) -> Iterator[None]:
-        before, self.device = self.device, device
-        try:
-            yield
-        finally:
-            self.device = before
-
-
 @pytest.fixture
-def cuda(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Torch]:
-    """Have torch see the stand-in's devices, and fastdrop nothing of what it loaded before."""
-    state = Torch()
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: state.device)
-    monkeypatch.setattr(torch.cuda, "device", state.switched)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state.capturing)
-    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: state.stream + device, raising=False)
-    monkeypatch.setattr(_cuda, "_launches", {})
-    monkeypatch.setattr(_cuda, "_reasons", {})
-    monkeypatch.setattr(launch, "_thread", type(launch._thread)())
-    launch.load.cache_clear()
-    with driver.running(execute):
+def cuda(driver: Driver) -> Iterator[TorchCuda]:
+    """Have torch see the stand-in's devices, which work as GPUs would."""
+    with torch_cuda() as state, driver.running(execute):
         yield state
-    launch.load.cache_clear()
 
 
 @pytest.fixture
-def on_gpu(cuda: Torch, monkeypatch: pytest.MonkeyPatch) -> Torch:
+def on_gpu(cuda: TorchCuda) -> Iterator[TorchCuda]:
     """Run on the GPU what fastdrop would run on the CPU."""
-
-    def run(name: str, dtype: str, *rest: Any) -> None:
-        _cuda.run(name, dtype, cuda.device, *rest)
-
-    monkeypatch.setattr(_cpu, "run", run)
-    return cuda
+    with cpu_as_gpu(cuda):
+        yield cuda
 
 
 @pytest.mark.parametrize("dtype", oracle.FLOATS)
@@ -158,7 +125,10 @@ def test_every_replay_of_a_graph_draws_a_new_mask_that_its_backward_uses(on_gpu,
 
 def test_nothing_is_loaded_while_a_graph_is_captured(cuda, driver):
     cuda.capturing = True
-    with driver.capturing(), pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda'\)"):
+    with (
+        driver.capturing(),
+        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda'\)"),
+    ):
         _cuda.is_ready("float32", 0)
     assert not driver.images
     cuda.capturing = False

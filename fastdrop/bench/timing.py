@@ -32,6 +32,7 @@ def _calls_per_sample(timer: timeit.Timer) -> int:
 
 
 def summary(samples: list[float]) -> Timing:
+    """Return the median and the spread of samples in seconds."""
     low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
     return Timing(median, (high - low) / median, len(samples))
 

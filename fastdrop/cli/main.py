@@ -1,4 +1,4 @@
-"""The command line: `fastdrop bench`, `fastdrop info`, `fastdrop --version`."""
+"""The command line: `fastdrop bench`, `info`, `inspect`, `compile` and `--version`."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ import torch
 
 from fastdrop._backend import FLOATS
 from fastdrop._version import __version__
-from fastdrop.cli import info
+from fastdrop.cli import compile, info, inspect
 
 SIZES: Final = "64,4096,65536,1048576,16777216"
 DTYPES: Final = {name: dtype for dtype, name in FLOATS.items()}
@@ -59,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastdrop", description="Dropout for PyTorch at the speed of a copy.")
     parser.add_argument("--version", action="version", version=f"fastdrop {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("info", help="show versions, CPU, threads and cache; for bug reports")
+    commands.add_parser("info", help="show versions, CPU, threads and cache; for bug reports").set_defaults(run=_info)
     bench = commands.add_parser("bench", help="measure against native torch and against a copy")
+    bench.set_defaults(run=_bench)
     bench.add_argument("--json", metavar="FILE", type=_writable, help="write the results there too")
     bench.add_argument(
         "--dtype", default="float32", type=_dtypes, help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)"
@@ -68,7 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--sizes", default=SIZES, type=_whole_numbers, help="numbers of elements (default: %(default)s)")
     bench.add_argument("--threads", type=_threads, help="numbers of threads (default: 1 and torch's)")
     bench.add_argument("--quick", action="store_true", help="a rough answer in about 15 seconds")
+    inspect.add_to(commands)
+    compile.add_to(commands)
     return parser
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    print(info.text())
+    return 0
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -98,7 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 where something that is needed is missing. Bad arguments exit with 2 at once.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.command == "bench":
-        return _bench(arguments)
-    print(info.text())
-    return 0
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush of all succeeds
+        return 0
+    return code

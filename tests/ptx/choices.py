@@ -42,24 +42,18 @@ COMBINE: Final = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_
 def compare(holds: Any, combine: str | None, type: str) -> Operation:
     """Return a comparison and its opposite, each combined with a third operand if the instruction has one."""
 
-    def both(a: Array, b: Array) -> tuple[Array, Array]:
+    def both(a: Array, b: Array, *condition: Array) -> tuple[Array, ...]:
         found = holds(a, b)
-        return found, ~found
+        results = (found, ~found)
+        return tuple(COMBINE[combine](each, *condition) for each in results) if combine else results
 
-    def both_combined(a: Array, b: Array, c: Array) -> tuple[Array, Array]:
-        found = holds(a, b)
-        return COMBINE[str(combine)](found, c), COMBINE[str(combine)](~found, c)
-
-    if combine:
-        return Operation(("pred", "pred"), (type, type, "pred"), both_combined)
-    return Operation(("pred", "pred"), (type, type), both)
+    return Operation(("pred", "pred"), (type, type, "pred") if combine else (type, type), both)
 
 
 def choose(type: str) -> Operation:
     """Return the choice of the first operand where the third is true, and of the second where it is not."""
-    return Operation(
-        (plain(type),), (plain(type), plain(type), "pred"), lambda a, b, condition: np.where(condition, a, b)
-    )
+    bits = plain(type)
+    return Operation((bits,), (bits, bits, "pred"), lambda a, b, condition: np.where(condition, a, b))
 
 
 OPERATIONS: Final[Table] = {

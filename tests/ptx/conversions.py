@@ -31,14 +31,14 @@ def to_integer(rounding: str, ftz: str | None, to: str, source: str) -> Operatio
 
     NaN becomes 0, but the highest bit where either type has 64.
     """
-    range, integer = np.iinfo(NUMBERS[to]), NUMBERS[to]
+    integer, ends = NUMBERS[to], np.iinfo(NUMBERS[to])
     nan = np.uint64(1 << width(to) - 1).astype(integer) if "64" in to + source else integer(0)
 
     def compute(a: Array) -> Array:
         rounded = ROUND[rounding](a.astype(np.float64))
-        low, high = rounded <= float(range.min), rounded >= float(range.max)  # float(2**63 - 1) is 2**63
+        low, high = rounded <= float(ends.min), rounded >= float(ends.max)  # float(2**63 - 1) is 2**63
         result = np.where(low | high | np.isnan(a), 0, rounded).astype(integer)
-        result[low], result[high], result[np.isnan(a)] = range.min, range.max, nan
+        result[low], result[high], result[np.isnan(a)] = ends.min, ends.max, nan
         return result
 
     return Operation((to,), (source,), flushed(ftz, compute))

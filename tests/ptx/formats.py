@@ -18,7 +18,7 @@ NUMBERS: Final[dict[str, Any]] = {  # type -> what NumPy computes with
     **{f"s{bits}": np.dtype(f"i{bits // 8}").type for bits in WIDTHS},
     **{f"f{bits}": np.dtype(f"f{bits // 8}").type for bits in WIDTHS[1:]},
 }
-CANONICAL_NAN: Final = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF}
+CANONICAL_NAN: Final = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF}  # those of float64 are left as they are
 
 
 @functools.cache
@@ -41,14 +41,17 @@ def to_numbers(raw: Array, type: str) -> Array:
 
 
 def to_raw(numbers: Array, type: str) -> Array:
-    """Return the raw bits of a type's numbers; NaNs get the bits that a GPU gives them, and bfloat16 is rounded."""
-    if type not in CANONICAL_NAN:  # integers, predicates, and float64, whose NaNs keep their bits
-        return numbers.view(RAW[width(type)])
+    """Return the bits of floating point numbers, bfloat16 rounded, NaNs as a GPU has them; integers as they are.
+
+    Integers keep their sign so that a wider register, to which they are written, is filled with it.
+    """
+    if numbers.dtype.kind != "f":
+        return numbers
     bits = numbers.view(RAW[8 * numbers.itemsize])
     if type == "bf16":
         odd = bits >> 16 & 1  # ties go to the even neighbour
         bits = (bits + 0x7FFF + odd >> 16).astype(np.uint16)
-    return np.where(np.isnan(numbers), bits.dtype.type(CANONICAL_NAN[type]), bits)
+    return np.where(np.isnan(numbers), bits.dtype.type(CANONICAL_NAN[type]), bits) if type in CANONICAL_NAN else bits
 
 
 @functools.cache

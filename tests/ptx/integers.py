@@ -85,7 +85,7 @@ def extract(type: str) -> Operation:
     """Return bits of a from a position on, as many as asked for, with the sign of the highest of them, if signed."""
 
     def compute(a: Array, position: Array, length: Array) -> Array:
-        position, length = position & np.int64(0xFF), length & np.int64(0xFF)
+        position, length = ((each & 0xFF).astype(np.int64) for each in (position, length))
         up = np.maximum(width(type) - position - length, 0)  # brings the field's highest bit to the top
         field = shift_right(shift_left(a, up), up + position)
         return np.where(length == 0, a.dtype.type(0), field)

@@ -69,7 +69,7 @@ class Memory:
 
     def touched(self, address: int) -> Touched:
         """Return how much of the buffer that begins at an address has been loaded and stored."""
-        buffer = next(each for each in self._buffers if each.address == address)
+        buffer = {each.address: each for each in self._buffers}[address]
         load, store = (int(np.count_nonzero(buffer.seen[kind])) for kind in ("load", "store"))
         return Touched(buffer.total["load"], load, buffer.total["store"], store)
 

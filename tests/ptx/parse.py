@@ -11,7 +11,7 @@ PARAMETER: Final = re.compile(r"\s*\.param\s+\.(\w+)(?:\s+\.ptr\b[\s\w.]*)?\s+([
 STATEMENT: Final = re.compile(r"\s*(?:([{}])|([\w$]+):|([^;]+);)")
 INSTRUCTION: Final = re.compile(r"(?:@(!?)(\S+)\s+)?([\w.:]+)\s*(.*)", re.DOTALL)
 OPERAND: Final = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,{\[\s][^,{\[]*")
-ADDRESS: Final = re.compile(r"\[\s*([\w$%.]+)\s*(?:\+\s*(-?\w+))?\s*\]")
+ADDRESS: Final = re.compile(r"\[\s*([\w$%.]+)\s*(?:\+\s*(-?(?:0[xX])?[0-9a-fA-F]+))?\s*\]")
 FLOAT: Final = re.compile(r"0[fF]([0-9a-fA-F]{8})|0[dD]([0-9a-fA-F]{16})")
 INTEGER: Final = re.compile(r"(-?(?:0[xX][0-9a-fA-F]+|\d+))U?")
 
@@ -33,7 +33,7 @@ class Address(NamedTuple):
 class Several(NamedTuple):
     """{a, b, ...}, a vector, or a|b, two results."""
 
-    parts: tuple["str | int", ...]
+    parts: tuple[str | int, ...]
 
 
 Operand: TypeAlias = str | int | Address | Several

@@ -49,11 +49,9 @@ class Warps:
         if isinstance(operand, int):
             return constant(operand, type)
         if isinstance(operand, Several):  # the first has the lowest bits
-            bits, raw = width(type) // len(operand.parts), RAW[width(type)]
-            parts = [
-                self.read(part, f"b{bits}", where).astype(raw) << raw(n * bits) for n, part in enumerate(operand.parts)
-            ]
-            return to_numbers(np.bitwise_or.reduce(parts), type)
+            bits, whole = width(type) // len(operand.parts), RAW[width(type)]
+            parts = [self.read(part, f"b{bits}", where).astype(whole) for part in operand.parts]
+            return to_numbers(np.bitwise_or.reduce([part << n * bits for n, part in enumerate(parts)]), type)
         raise TypeError(f"{operand} is no number")
 
     def write(self, operand: Operand, numbers: Array, type: str, where: Where) -> None:
@@ -61,7 +59,7 @@ class Warps:
         if isinstance(operand, Several):
             bits = width(type) // len(operand.parts)
             for n, part in enumerate(operand.parts):
-                self.write(part, (numbers >> numbers.dtype.type(n * bits)).astype(RAW[bits]), f"b{bits}", where)
+                self.write(part, (numbers >> n * bits).astype(RAW[bits]), f"b{bits}", where)
         elif operand != NOTHING:
             self.registers[str(operand)][where] = to_raw(numbers, type)
 

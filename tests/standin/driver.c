@@ -36,7 +36,7 @@ struct { /* _Settings in driver.py */
   int version, devices, major[MAX_DEVICES], minor[MAX_DEVICES], multiprocessors[MAX_DEVICES];
   int capturing, load_error, launch_error; /* the errors: of the next call, then cleared */
   void (*on_load)(const void *image, size_t size);
-  int (*on_launch)(const struct launch *launch);
+  int (*on_launch)(const struct launch *launch); /* none: launches go through unseen */
 } standin;
 
 static char contexts[MAX_DEVICES]; /* a device's context is the address of its place here */
@@ -197,7 +197,7 @@ int cuLaunchKernelEx(const struct config *config, struct kernel *kernel, void **
   REFUSE((uint64_t)block[0] * block[1] * block[2] > THREADS || grid[1] > 65535 || grid[2] > 65535, ERROR_INVALID_VALUE);
   struct launch launch = {kernel, kernel->name, kernel->library->image, kernel->library->size, device,
                           {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, config->stream, parameters};
-  return standin.on_launch(&launch);
+  return standin.on_launch ? standin.on_launch(&launch) : CUDA_SUCCESS;
 }
 int cuLaunchKernel(struct kernel *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, uintptr_t stream, void **parameters, void **extra) {
@@ -223,7 +223,8 @@ int cuGetErrorName(int error, const char **name) {
 }
 int cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }
 int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
-  *function = dlsym(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), symbol); /* its soname: this very library */
+  void *here = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD); /* its soname: this very library */
+  *function = version > standin.version ? NULL : dlsym(here, symbol); /* version: of CUDA, that brought what is asked for */
   if (status) *status = !*function;
   return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
