@@ -17,7 +17,7 @@ from bench.gpu.timing import Contender, DeviceTiming, buffers_for, interleaved
 from fastdrop.bench.contenders import SEED, P
 from fastdrop_kernels.cuda import kernels, launch
 from fastdrop_kernels.cuda.compiler import compile_ptx, link
-from fastdrop_kernels.cuda.elements import float32
+from fastdrop_kernels.cuda.elements import element, float32
 from fastdrop_kernels.cuda.packages import core
 from fastdrop_kernels.cuda.tiles import PARAMETERS, kernel
 from fastdrop_kernels.formulas import FORMULAS
@@ -50,8 +50,10 @@ def variants(dtype: str, capability: tuple[int, int]) -> Iterator[tuple[str, Var
     shipped = kernels.ptx("dropout", dtype, capability)
     yield "shipped", Variant(shipped)
     if dtype == "float32":
-        name, other = kernels.entry_name("dropout", dtype), float32.ADJACENT
-        yield "adjacent", Variant(compile_ptx(kernel(FORMULAS["dropout"], other, other), PARAMETERS, capability, name))
+        is_dealt = element(dtype, capability) is float32.DEALT
+        name, other = ("adjacent", float32.ADJACENT) if is_dealt else ("dealt", float32.DEALT)
+        made = kernel(FORMULAS["dropout"], other, other)
+        yield name, Variant(compile_ptx(made, PARAMETERS, capability, kernels.entry_name("dropout", dtype)))
     for loads, stores in ((".cs", ""), ("", ".cs"), (".cs", ".cs"), (".cg", "")):
         yield f"ld{loads} st{stores}", Variant(hinted(shipped, loads, stores))
     yield "all threads", Variant(with_all_threads(shipped))
