@@ -75,7 +75,8 @@ class Code(NamedTuple):
     @property
     def rest(self) -> list[Instruction]:
         """Return the instructions outside the main loop."""
-        return [instruction for i, instruction in enumerate(self.instructions) if i not in self.loop]
+        loop = self.loop
+        return self.instructions[: loop.start] + self.instructions[loop.stop :]
 
 
 def parse(text: str) -> Code:

@@ -1,0 +1,48 @@
+"""`fastdrop compile`: CUDA kernels compiled ahead, for machines that have a GPU and no compiler."""
+
+import argparse
+from typing import Any, Final
+
+from fastdrop.cli import gpu
+from fastdrop_kernels.cache import user_cache_folder
+from fastdrop_kernels.cuda import kernels
+
+DTYPES: Final = list(dict.fromkeys(dtype for _, dtype in kernels.KERNELS))
+CARRY: Final = """
+A machine with this version of fastdrop and no compiler runs them too: copy the folder
+{folder}
+to it, and set FASTDROP_CACHE_DIR there to the folder that the copy is in."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the others."""
+    parser: argparse.ArgumentParser = commands.add_parser("compile", help="compile CUDA kernels ahead, into the cache")
+    parser.description = "Compile CUDA kernels ahead, into the cache folder. No GPU is needed."
+    parser.add_argument("--arch", required=True, help="the GPUs' architectures, as in sm_80,sm_90")
+    parser.add_argument("--dtype", default="all", help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)")
+    parser.set_defaults(run=lambda arguments: run(arguments, parser))
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Compile what is not in the cache yet, and say where all of it is."""
+    dtypes = DTYPES if arguments.dtype == "all" else arguments.dtype.split(",")
+    if not set(dtypes) <= set(DTYPES):
+        parser.error(
+            f"argument --dtype: expected all, or some of {', '.join(DTYPES)}, separated by commas, "
+            f"but got {arguments.dtype!r}"
+        )
+    with gpu.needing("cuda13", parser):
+        for capability in gpu.capabilities(arguments.arch, parser):
+            for name, dtype in kernels.KERNELS:
+                if dtype in dtypes:
+                    print(compiled(name, dtype, capability, parser), flush=True)
+    print(CARRY.format(folder=user_cache_folder()))
+    return 0
+
+
+def compiled(name: str, dtype: str, capability: kernels.Capability, parser: argparse.ArgumentParser) -> str:
+    """Compile a kernel into the cache, unless it is there, and say where it is."""
+    size, path = len(kernels.cubin(name, dtype, capability)), kernels.cubin_path(name, dtype, capability)
+    if not path.exists():  # a launch does without, and compiles anew in every process
+        parser.exit(2, f"{parser.prog} needs a cache folder that can be written, but {path.parent} cannot be\n")
+    return f"{path}: {size} bytes"
