@@ -3,6 +3,7 @@
 Beside the sources, where Numba would keep it, it might not be written, and ``pip uninstall`` would leave it behind.
 """
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -25,6 +26,7 @@ def user_cache_folder() -> pathlib.Path:
     return pathlib.Path(base, "fastdrop")
 
 
+@functools.cache
 def digest(without: str, *more: str) -> str:
     """Return a name for these sources, less one subfolder (the other device's), and for what else is given."""
     root = pathlib.Path(__file__).parent

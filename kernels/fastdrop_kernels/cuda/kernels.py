@@ -14,6 +14,7 @@ from typing import Final
 from fastdrop_kernels.cache import digest, user_cache_folder
 from fastdrop_kernels.formulas import FORMULAS
 
+NO_CACHE: Final = (OSError, RuntimeError)  # it cannot be read or written; there is no home folder for it
 ELF: Final = b"\x7fELF"  # what a cubin begins with
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 KERNELS: Final = (*(("dropout", dtype) for dtype in FLOATS), ("mask", "bool"))  # name, dtype
@@ -54,16 +55,15 @@ def cubin_path(name: str, dtype: str, capability: Capability) -> pathlib.Path:
 
 def cubin(name: str, dtype: str, capability: Capability) -> bytes:
     """Return a kernel's machine code: from the cache, else compiled, and then kept there if it can be."""
-    path = cubin_path(name, dtype, capability)
-    with contextlib.suppress(OSError):
-        code = path.read_bytes()
+    with contextlib.suppress(*NO_CACHE):
+        code = cubin_path(name, dtype, capability).read_bytes()
         if code.startswith(ELF):
             return code
     from fastdrop_kernels.cuda.compiler import link
 
     code = link(ptx(name, dtype, capability), arch_of(capability))
-    with contextlib.suppress(OSError):
-        _write(path, code)
+    with contextlib.suppress(*NO_CACHE):
+        _write(cubin_path(name, dtype, capability), code)
     return code
 
 

@@ -14,7 +14,7 @@ SM_90: Final = {
     "float64": float64.FLOAT64,
     "bool": byte.BYTE,
 }
-# Before, a shuffle brings a helper for warps that are not all together: never called, but it takes 60 registers.
+# Before, a shuffle brings a helper for warps that are not all together: never called, but it takes 20 registers.
 SM_80: Final = SM_90 | {"float32": float32.ADJACENT}
 SM_75: Final = SM_80 | {"float16": bits16.FLOAT16_SM75, "bfloat16": bits16.BFLOAT16_SM75}
 
