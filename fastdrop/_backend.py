@@ -47,12 +47,13 @@ def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offse
         elif count:
             raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
         return
-    if x.is_cpu and y.is_cpu:
-        _cpu.run(name, FLOATS[dtype], source, target, 0, count, p, seed, offset)  # type: ignore[arg-type]  # an int
-    elif x.device == y.device:
-        _cuda.run(name, FLOATS[dtype], x.get_device(), source, target, 0, count, p, seed, offset)
-    else:
+    device = x.get_device()  # -1: the CPU
+    if y.get_device() != device:
         raise ValueError(f"kernel needs tensors of one device, but got {x.device} and {y.device}")
+    if device < 0:
+        _cpu.run(name, FLOATS[dtype], source, target, 0, count, p, seed, offset)  # type: ignore[arg-type]  # an int
+    else:
+        _cuda.run(name, FLOATS[dtype], device, source, target, 0, count, p, seed, offset)
 
 
 def mask(

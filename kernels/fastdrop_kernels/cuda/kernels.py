@@ -8,14 +8,15 @@ import contextlib
 import functools
 import os
 import pathlib
-import tempfile
+import struct
+import threading
 from typing import Final
 
 from fastdrop_kernels.cache import digest, user_cache_folder
 from fastdrop_kernels.formulas import FORMULAS
 
 NO_CACHE: Final = (OSError, RuntimeError)  # it cannot be read or written; there is no home folder for it
-ELF: Final = b"\x7fELF"  # what a cubin begins with
+ELF_HEADER: Final = struct.Struct("<4s28xQQ6x4H2x")  # magic; places of the two tables; sizes of their entries, numbers
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 KERNELS: Final = (*(("dropout", dtype) for dtype in FLOATS), ("mask", "bool"))  # name, dtype
 
@@ -57,7 +58,7 @@ def cubin(name: str, dtype: str, capability: Capability) -> bytes:
     """Return a kernel's machine code: from the cache, else compiled, and then kept there if it can be."""
     with contextlib.suppress(*NO_CACHE):
         code = cubin_path(name, dtype, capability).read_bytes()
-        if code.startswith(ELF):
+        if is_whole(code):
             return code
     from fastdrop_kernels.cuda.compiler import link
 
@@ -67,14 +68,25 @@ def cubin(name: str, dtype: str, capability: Capability) -> bytes:
     return code
 
 
+def is_whole(code: bytes) -> bool:
+    """Return whether a file is a cubin with nothing cut off: an ELF file up to the end of both its tables."""
+    if len(code) < ELF_HEADER.size:
+        return False
+    magic, programs, sections, *(program_size, program_count, section_size, section_count) = ELF_HEADER.unpack_from(
+        code
+    )
+    end = max(programs + program_size * program_count, sections + section_size * section_count)
+    return bool(magic == b"\x7fELF" and len(code) >= end)
+
+
 def _write(path: pathlib.Path, code: bytes) -> None:
     """Write a file that is never seen half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent)
+    # Not by tempfile, whose files nobody else may read: one user may fill the cache of others.
+    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(code)
-        os.replace(partial, path)
+        partial.write_bytes(code)
+        partial.replace(path)
     except BaseException:
-        os.unlink(partial)
+        partial.unlink(missing_ok=True)
         raise

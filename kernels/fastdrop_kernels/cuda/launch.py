@@ -14,7 +14,7 @@ import numpy as np
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
 from fastdrop_kernels.cuda.kernels import cubin, entry_name
-from fastdrop_kernels.cuda.packages import core
+from fastdrop_kernels.cuda.packages import check_driver, core
 from fastdrop_kernels.formulas import FORMULAS
 
 THREADS: Final = 256  # of a block
@@ -43,9 +43,18 @@ def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float]]:
     return numbers
 
 
-@functools.cache
+_loading: Final = threading.Lock()  # else threads that ask at once would each compile
+
+
 def load(name: str, dtype: str, device: int) -> Kernel:
     """Compile a kernel, or take it from the cache, and load it on a device (a number), which has to be current."""
+    with _loading:
+        return _load(name, dtype, device)
+
+
+@functools.cache
+def _load(name: str, dtype: str, device: int) -> Kernel:
+    check_driver()
     make_current(device)
     gpu = core.Device(device)
     code = core.ObjectCode.from_cubin(cubin(name, dtype, tuple(gpu.compute_capability)))

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 OLDEST_NUMBA_CUDA: Final = (0, 22)
+OLDEST_DRIVER: Final = 12000
 INSTALL: Final = 'pip install "fastdrop[cuda13]", or "fastdrop[cuda12]" for CUDA 12'
 
 
@@ -24,8 +25,18 @@ def _core() -> Any:
         module = importlib.import_module("cuda.core")
         # Up to version 0.4 all of it was in a module of its own.
         return module if hasattr(module, "launch") else importlib.import_module("cuda.core.experimental")
-    except ModuleNotFoundError as error:
-        raise ImportError(f"CUDA kernels need cuda-core, which is not installed: {INSTALL}") from error
+    except ImportError as error:  # cuda-core itself is missing, or the bindings that it needs
+        raise ImportError(f"CUDA kernels need cuda-core and cuda-bindings, but: {error}; {INSTALL}") from error
+
+
+def check_driver() -> None:
+    """Raise where there is no CUDA driver, or one that cuda.core does not say clearly that it cannot work with."""
+    error, version = importlib.import_module("cuda.bindings.driver").cuDriverGetVersion()
+    if error:
+        raise RuntimeError(f"CUDA kernels need a CUDA driver, but asked for its version it says {error.name}")
+    if version < OLDEST_DRIVER:
+        oldest, found = (f"{number // 1000}.{number % 1000 // 10}" for number in (OLDEST_DRIVER, version))
+        raise RuntimeError(f"CUDA kernels need a driver for CUDA {oldest} or later, but this one is for {found}")
 
 
 @contextmanager

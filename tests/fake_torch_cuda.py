@@ -1,0 +1,72 @@
+"""CUDA as torch would see it, had it the stand-in's devices, with CPU tensors in CUDA tensors' place."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from cuda import core
+
+from fastdrop import _cpu, _cuda
+from fastdrop_kernels.cuda import launch
+
+STREAM = 0x7F00_0000_1000  # of device 0; the next device's is the next number
+
+
+class TorchCuda:
+    """What torch would say of CUDA, and what it was told."""
+
+    device = 0
+    stream = STREAM
+    capturing = False
+
+    @contextlib.contextmanager
+    def switched(self, device: int) -> Iterator[None]:
+        """Be on another device inside; as in the runtime since CUDA 12, the driver's context goes along."""
+        before, self.device = self.device, device
+        core.Device(device).set_current()
+        try:
+            yield
+        finally:
+            self.device = before
+            core.Device(before).set_current()
+
+
+@contextlib.contextmanager
+def fresh_launcher() -> Iterator[None]:
+    """Have the launcher know of no kernel and no context: the stand-in has forgotten them too."""
+    launch._load.cache_clear()
+    with mock.patch.object(launch, "_thread", threading.local()):
+        yield
+    launch._load.cache_clear()
+
+
+@contextlib.contextmanager
+def torch_cuda() -> Iterator[TorchCuda]:
+    """Have torch see the stand-in's devices, and fastdrop nothing of what it loaded before."""
+    state = TorchCuda()
+    with contextlib.ExitStack() as replaced:
+        for owner, name, value in (
+            (torch.cuda, "current_device", lambda: state.device),
+            (torch.cuda, "device", state.switched),
+            (torch.cuda, "is_current_stream_capturing", lambda: state.capturing),
+            (torch._C, "_cuda_getCurrentRawStream", lambda device: state.stream + device),
+            (_cuda, "_launches", {}),
+            (_cuda, "_reasons", {}),
+        ):
+            replaced.enter_context(mock.patch.object(owner, name, value, create=owner is torch._C))
+        replaced.enter_context(fresh_launcher())
+        yield state
+
+
+@contextlib.contextmanager
+def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
+    """Run on the GPU what fastdrop would run on the CPU."""
+
+    def run(name: str, dtype: str, *rest: Any) -> None:
+        _cuda.run(name, dtype, state.device, *rest)
+
+    with mock.patch.object(_cpu, "run", run):
+        yield
