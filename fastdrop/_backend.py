@@ -34,26 +34,28 @@ def has_kernel(x: torch.Tensor) -> bool:
 
 
 def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
-    """Write a kernel's result for x, element by element in the order of memory, to y (which may be x).
+    """Write a kernel's result for x, element by element in the order of memory, to y: x itself, or an empty_like of it.
 
-    x, y: dense tensors of one device, dtype, size and strides; offset: 64 bits as a signed integer.
+    x: dense; offset: 64 bits as a signed integer.
     """
-    count, source, target, dtype = x.numel(), x.data_ptr(), y.data_ptr(), x.dtype
-    if y.numel() != count or y.dtype is not dtype:
-        raise ValueError(f"kernel needs equal tensors, but got {count} of {dtype} and {y.numel()} of {y.dtype}")
+    count, source, target, dtype, device = x.numel(), x.data_ptr(), y.data_ptr(), FLOATS[x.dtype], x.get_device()
     if not (source and target):
         if x._is_zerotensor():  # zeros without memory, which autograd's forward mode makes
             y.zero_()
         elif count:
             raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
-        return
-    device = x.get_device()  # -1: the CPU
-    if y.get_device() != device:
-        raise ValueError(f"kernel needs tensors of one device, but got {x.device} and {y.device}")
-    if device < 0:
-        _cpu.run(name, FLOATS[dtype], source, target, 0, count, p, seed, offset)  # type: ignore[arg-type]  # an int
+    elif device < 0:  # the CPU
+        _cpu.run(name, dtype, source, target, 0, count, p, seed, offset)  # type: ignore[arg-type]  # an int
     else:
-        _cuda.run(name, FLOATS[dtype], device, source, target, 0, count, p, seed, offset)
+        _cuda.run(name, dtype, device, source, target, 0, count, p, seed, offset)
+
+
+def run_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
+    """Do the same for a y that comes from elsewhere, after a look at whether it is like x."""
+    if (x.numel(), x.dtype, x.device) != (y.numel(), y.dtype, y.device):
+        one, other = (f"{each.numel()} of {each.dtype} on {each.device}" for each in (x, y))
+        raise ValueError(f"kernel needs equal tensors, but got {one} and {other}")
+    run(name, x, y, p, seed, offset)
 
 
 def mask(

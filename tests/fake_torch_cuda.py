@@ -1,7 +1,6 @@
 """CUDA as torch would see it, had it the stand-in's devices, with CPU tensors in CUDA tensors' place."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -38,7 +37,7 @@ class TorchCuda:
 def fresh_launcher() -> Iterator[None]:
     """Have the launcher know of no kernel and no context: the stand-in has forgotten them too."""
     launch._load.cache_clear()
-    with mock.patch.object(launch, "_thread", threading.local()):
+    with mock.patch.object(launch, "_thread", launch._Thread()):
         yield
     launch._load.cache_clear()
 

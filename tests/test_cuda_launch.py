@@ -84,7 +84,7 @@ def test_parameters_arrive_exactly(driver, dtype, p):
         launch.run(kernel, STREAM, NOWHERE, NOWHERE + 64, 2**33 + 9, 2**40 - 1, seed, offset, p, address)
         compute = np.float32 if dtype == "float32" else np.float64
         with np.errstate(divide="ignore"):
-            factors = compute(1) / compute(1 - p)
+            factors = float(compute(1) / compute(1 - p))
         assert given_to(driver.launches[-1]) == {
             "x": NOWHERE,
             "y": NOWHERE + 64,
@@ -146,6 +146,12 @@ def test_several_threads_at_once(driver):
         list(pool.map(work, range(threads)))
     arrived = sorted((each.stream - STREAM, each.device, given_to(each)["offset"]) for each in driver.launches)
     assert arrived == [(thread, thread % 2, time) for thread, time in itertools.product(range(threads), range(4))]
+
+
+def test_a_new_thread_is_given_each_devices_context(driver):
+    loaded = [launch.load("mask", "bool", device) for device in DEVICES]
+    in_thread(lambda: [launch_nothing(kernel) for kernel in loaded])
+    assert [each.device for each in driver.launches] == list(DEVICES)
 
 
 def test_a_thread_goes_from_device_to_device_and_back(driver):

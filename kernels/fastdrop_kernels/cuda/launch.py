@@ -19,6 +19,7 @@ from fastdrop_kernels.formulas import FORMULAS
 
 THREADS: Final = 256  # of a block
 TILES_PER_THREAD: Final = 4  # in large launches: what a thread computes once it then uses four times
+core_launch: Final = core.launch  # found once
 RESIDENT: Final = 2048  # threads that a multiprocessor holds at most
 
 
@@ -68,18 +69,18 @@ def _load(name: str, dtype: str, device: int) -> Kernel:
     )
 
 
-_thread: Final = threading.local()  # .current: devices that have been made current in this thread
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.devices: set[int] = set()  # that have been made current in this thread
+
+
+_thread: Final = _Thread()
 
 
 def make_current(device: int) -> None:
     """Give this thread a context of the device: a new one, autograd's for one, may have none."""
-    try:
-        known = device in _thread.current
-    except AttributeError:
-        _thread.current, known = set(), False
-    if not known:
-        core.Device(device).set_current()
-        _thread.current.add(device)
+    core.Device(device).set_current()
+    _thread.devices.add(device)
 
 
 @functools.lru_cache(maxsize=256)
@@ -110,10 +111,11 @@ def run(
     each, as signed integers; p: drop probability; seed_address: if not 0, where in device memory the seed is when the
     kernel runs.
     """
-    make_current(kernel.device)
-    core.launch(
-        _stream(stream_handle, kernel.device),
-        _config(count, kernel.tile, kernel.multiprocessors),
-        kernel.handle,
-        x, y, start, count, seed, seed_address, offset, *kernel.numbers(p),
+    device, handle, tile, multiprocessors, numbers = kernel
+    if device not in _thread.devices:
+        make_current(device)
+    p32, factors = numbers(p)
+    core_launch(
+        _stream(stream_handle, device), _config(count, tile, multiprocessors), handle,
+        x, y, start, count, seed, seed_address, offset, p32, factors,
     )  # fmt: skip
