@@ -40,6 +40,14 @@ def test_warps_ask_for_whole_sectors(name, dtype, capability):
     assert statistics.load.ideal == (0 if name == "mask" else statistics.store.ideal)
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("dropout", "bfloat16"), ("mask", "bool")])
+def test_every_block_has_its_own_threshold(name, dtype):
+    """Thresholds differ by one at most: of a million draws, some 16 lie between those of two blocks."""
+    x = np.full(1 << 20, 0x3F80, STORAGE[dtype]) if dtype == "bfloat16" else np.zeros(1 << 20, STORAGE[dtype])
+    y, _ = run(interpreted(name, dtype, (9, 0)), x, p=0.3)
+    assert np.array_equal(y != 0, mask_reference.keep_mask(np.arange(x.size), 0.3, SEED))
+
+
 @architectures
 def test_float32_dealt_or_not_is_the_same_from_half_the_sectors(capability):
     x = np.random.default_rng(0).standard_normal(5003).astype(np.float32)

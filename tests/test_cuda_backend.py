@@ -5,6 +5,7 @@ The stand-in driver hands each launch to the PTX interpreter, which works on the
 
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -130,6 +131,8 @@ def test_nothing_is_loaded_while_a_graph_is_captured(cuda, driver):
         pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda'\)"),
     ):
         _cuda.is_ready("float32", 0)
+    with driver.capturing(), pytest.raises(RuntimeError, match="float16 are not loaded on cuda:0 "):
+        _cuda.run("dropout", "float16", 0, 0, 0, 0, 0, 0.5, 1, 0)
     assert not driver.images
     cuda.capturing = False
     assert _cuda.is_ready("float32", 0)
@@ -212,8 +215,17 @@ def test_seeds_of_cuda_generators_differ(cuda):
     assert 0.45 < min(agreement) and max(agreement) < 0.55, "five standard deviations"
 
 
+class Slow(Generator):
+    """One that lets other threads in between its reading and its setting."""
+
+    def get_offset(self) -> int:
+        offset = super().get_offset()
+        time.sleep(1e-6)
+        return offset
+
+
 def test_threads_draw_different_seeds_from_one_generator(cuda):
-    generator = Generator(5)
+    generator = Slow(5)
     with ThreadPoolExecutor(8) as pool:
         drawn = [seed for seeds in pool.map(lambda _: draws(generator, 500), range(8)) for seed in seeds]
     assert len(set(drawn)) == len(drawn) == generator.offset // 4

@@ -1,7 +1,6 @@
 """Cubins on disk: made once, carried to where no compiler is, replaced if broken; what is said of missing packages."""
 
 import contextlib
-import importlib.util
 import inspect
 import os
 import re
@@ -59,7 +58,10 @@ def test_each_kernel_and_architecture_is_compiled_once(linked, folder):
     assert len(files(folder)) == len(asked)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x7fEL", b"no cubin", bytes(5000)], ids=len)
+TABLE_BEYOND = b"\x7fELF" + bytes(36) + (1000).to_bytes(8, "little") + bytes(16)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fEL", b"no cubin", TABLE_BEYOND, bytes(5000)], ids=len)
 def test_what_is_no_cubin_is_replaced(linked, content):
     path = kernels.cubin_path(*MASK)
     path.parent.mkdir(parents=True)
@@ -211,8 +213,7 @@ def test_cuda_core_missing(forgotten, monkeypatch):
 
 def test_cuda_bindings_missing(tmp_path):
     """A plain `pip install cuda-core` brings none."""
-    (folder,) = importlib.util.find_spec("cuda.core").submodule_search_locations
-    (tmp_path / "core").symlink_to(folder)
+    (tmp_path / "core").symlink_to(metadata.distribution("cuda-core").locate_file("cuda/core"))
     code = f"""
 import cuda
 cuda.__path__ = [{str(tmp_path)!r}]

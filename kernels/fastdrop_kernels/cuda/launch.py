@@ -19,8 +19,9 @@ from fastdrop_kernels.formulas import FORMULAS
 
 THREADS: Final = 256  # of a block
 TILES_PER_THREAD: Final = 4  # in large launches: what a thread computes once it then uses four times
-core_launch: Final = core.launch  # found once
 RESIDENT: Final = 2048  # threads that a multiprocessor holds at most
+
+core_launch: Final = core.launch  # looked up once
 
 
 class Kernel(NamedTuple):
