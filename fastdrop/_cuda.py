@@ -20,9 +20,10 @@ def is_ready(dtype: str, device: int) -> bool:
     except KeyError:
         _refuse_while_capturing(dtype, device)
         why = _why_not(dtype, device)
-        if why is not None and not any(_reasons.values()):
+        is_first = not any(_reasons.values())
+        _reasons[dtype, device] = why  # before the warning, which may be raised
+        if why is not None and is_first:
             warnings.warn(f"fastdrop leaves CUDA tensors to native torch: {why}", RuntimeWarning, stacklevel=4)
-        _reasons[dtype, device] = why
         return why is None
 
 

@@ -107,10 +107,10 @@ def run(
 ) -> None:  # fmt: skip
     """Launch a kernel on `count` elements; it runs when the stream comes to it.
 
-    kernel: of `load`, for the device that is current; stream_handle: the driver's; x, y: addresses of the first
-    element in device memory (equal to work in place); start: its index in the mask stream; seed, offset: 64 bits
-    each, as signed integers; p: drop probability; seed_address: if not 0, where in device memory the seed is when the
-    kernel runs.
+    kernel: of `load`, for the device that is current, as whoever switches devices sees to; stream_handle: the
+    driver's; x, y: addresses of the first element in device memory (equal to work in place); start: its index in the
+    mask stream; seed, offset: 64 bits each, as signed integers; p: drop probability; seed_address: if not 0, where in
+    device memory the seed is when the kernel runs.
     """
     device, handle, tile, multiprocessors, numbers = kernel
     if device not in _thread.devices:

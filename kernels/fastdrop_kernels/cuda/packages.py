@@ -7,6 +7,7 @@ Each is imported when it is asked for: ``from fastdrop_kernels.cuda.packages imp
 """
 
 import importlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def _cuda() -> Any:
         version = metadata.version("numba-cuda")
     except metadata.PackageNotFoundError:
         raise ImportError(f"compiling CUDA kernels needs numba-cuda, which is not installed: {INSTALL}") from None
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_NUMBA_CUDA:
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_NUMBA_CUDA:
         oldest = ".".join(map(str, OLDEST_NUMBA_CUDA))
         raise ImportError(f"compiling CUDA kernels needs numba-cuda {oldest} or later, but got {version}: {INSTALL}")
     try:
