@@ -1,9 +1,23 @@
 """Dropout for PyTorch at the speed of a copy: nothing kept, the same mask on every device and thread count."""
 
 from fastdrop import functional
+from fastdrop._install import accelerated, install, is_installed, uninstall
+from fastdrop._replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
 from fastdrop.modules import Dropout
 
-__all__ = ["Dropout", "__version__", "dropout_mask", "functional", "warmup"]
+__all__ = [
+    "Dropout",
+    "__version__",
+    "accelerated",
+    "dropout_mask",
+    "functional",
+    "install",
+    "is_installed",
+    "replace",
+    "restore",
+    "uninstall",
+    "warmup",
+]

@@ -138,6 +138,11 @@ def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the dropout of x, by the shortest way that autograd allows."""
     if _are_functorch_transforms_active():
         return FunctorchDropoutFunction.apply(x, *key)  # type: ignore[no-any-return, no-untyped-call]
+    return recorded_dropout(x, key)
+
+
+def recorded_dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return the dropout of x, where no transform of torch.func is active."""
     if _is_recorded(x):
         return _apply(x, key)  # type: ignore[no-any-return]
     return run("dropout", x, key)

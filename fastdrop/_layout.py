@@ -31,6 +31,12 @@ def is_counted(x: torch.Tensor, order: Order) -> bool:
     return x.is_contiguous() if order is None else x.stride() == order
 
 
+def in_order(x: torch.Tensor, order: Order) -> torch.Tensor:
+    """Return a copy of x in memory of this order."""
+    strides = torch.empty(x.shape, device="meta").stride() if order is None else order
+    return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+
+
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a kernel's result for x; dense strides are kept, as native's are."""
     p, seed, offset, order = key
@@ -41,8 +47,7 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         return y
     if x.layout != torch.strided:  # the gradient of a gather can be sparse
         x = x.to_dense()
-    strides = torch.empty(x.shape, device="meta").stride() if order is None else order
-    y = run_(name, torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x), key)
+    y = run_(name, in_order(x, order), key)
     native = torch.empty_like(x)
     return y if native.stride() in (x.stride(), y.stride()) else native.copy_(y)
 

@@ -12,16 +12,16 @@ from torch._C import (
 from torch.nn.functional import dropout as native_dropout
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _autograd, _seeds
-from fastdrop._backend import Seed, has_kernel
+from fastdrop import _autograd, _operators, _seeds
+from fastdrop._backend import PLAIN, Seed, has_kernel
 from fastdrop._layout import order_of
 
-TRACING_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
+GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
 
-def _is_traced() -> bool:
-    """Return whether a graph is being recorded, which is to draw a new mask whenever it runs."""
-    return _get_tracing_state() is not None or any(_get_dispatch_mode(key) is not None for key in TRACING_MODES)
+def is_graphed() -> bool:
+    """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
+    return any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def dropout(
@@ -33,8 +33,13 @@ def dropout(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Return native dropout; where there is a key, or only a mode that watches, this stream's by torch's operators."""
+    if is_graphed():
+        if type(seed) in PLAIN and _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None:
+            with _disable_current_modes():
+                seed = int(seed)  # type: ignore[arg-type]  # a tensor, which is no fake one and comes from outside
+        return _operators.dropout(x, p, inplace, seed, offset, generator)
     keyed = seed is not None or generator is not None
-    if not keyed and (_is_traced() or not has_kernel(x)):
+    if not keyed and (_get_tracing_state() is not None or not has_kernel(x)):
         return native_dropout(x, p, True, inplace)
     if not (x.is_floating_point() or x.is_complex()):
         return native_dropout(x, p, True, inplace)  # integers: no mask to speak of, or torch's error

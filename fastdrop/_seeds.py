@@ -12,7 +12,7 @@ import torch
 from fastdrop._backend import Seed
 from fastdrop._checks import TWO_64, signed64
 
-SEED_END = (1 << 63) - 1
+SEED_END = (1 << 63) - 1  # what torch.randint can draw below
 PER_DRAW = 4  # a CUDA generator counts the numbers it has given, by fours
 ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: offsets near each other give seeds far off, and no two the same
 
@@ -49,9 +49,9 @@ def draw(generator: torch.Generator | None = None) -> Seed:
             cell = torch.empty((), dtype=torch.int64, device="cpu")
         cell, value = _own.seed = cell, ctypes.c_int64.from_address(cell.data_ptr())
     if generator is None:
-        cell.random_()  # the keyword would cost a tenth of a microsecond, and item() another
+        cell.random_(SEED_END)  # the keyword would cost a tenth of a microsecond, and item() another
     else:
-        cell.random_(generator=generator)
+        cell.random_(SEED_END, generator=generator)
     seed: int = value.value
     return seed
 
@@ -67,9 +67,10 @@ def _draw_cuda(generator: torch.Generator) -> Seed:
 
 
 def draw_tensor(generator: torch.Generator | None, x: torch.Tensor | None = None) -> torch.Tensor:
-    """Return fresh bits as an int64 tensor, by an operator that vmap and CUDA graphs know; for x: where x is."""
+    """Return fresh bits as an int64 tensor, by an operator that all graphs and vmap know; for x: where x is."""
     if generator is not None:
         device = generator.device
     else:
         device = x.device if x is not None and x.is_cuda else torch.device("cpu")
+    # Inductor leaves randint to torch where a generator is named, even None: so compiled code draws as eager code.
     return torch.randint(SEED_END, (), dtype=torch.int64, device=device, generator=generator)

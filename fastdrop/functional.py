@@ -1,14 +1,13 @@
 """Stateless dropouts, with the signatures of torch.nn.functional."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop import _autograd, _backend, _native, _seeds
+from fastdrop import _autograd, _backend, _native, _operators, _seeds
 from fastdrop._backend import has_kernel
 from fastdrop._checks import check_generator, check_probability, check_range, check_seed, signed64
 from fastdrop._composite import is_watched
@@ -82,8 +81,6 @@ def dropout(
         return handle_torch_function(
             dropout, (input,), input, p, training, inplace, seed=seed, offset=offset, generator=generator
         )
-    if is_dynamo_compiling():
-        return _dropout_in_compiled_code(input, p, training, inplace, seed=seed, offset=offset, generator=generator)
     if type(p) is not float or not 0.0 <= p <= 1.0:
         p = check_probability(p)
     chosen = None if seed is None else check_seed(seed)
@@ -95,6 +92,8 @@ def dropout(
         return torch.nn.functional.dropout(input, p, training, inplace)  # type: ignore[unreachable]  # raises torch's error
     if not training or p == 0.0:
         return input
+    if is_dynamo_compiling():
+        return _operators.dropout(input, p, inplace, chosen, offset, generator)
     if not has_kernel(input) or is_watched():
         return _native.dropout(input, p, inplace, chosen, offset, generator)
     if input.numel() == 0:
@@ -110,12 +109,6 @@ def dropout(
         chosen = _seeds.draw() if plain else _seeds.of(input, chosen, generator)
     key = p, chosen, offset, None if input.is_contiguous() else order_of(input)  # spares the usual case a call
     return _autograd.dropout_(input, key) if inplace else _autograd.dropout(input, key)
-
-
-def _dropout_in_compiled_code(*args: Any, **kwargs: Any) -> torch.Tensor:
-    """Break the graph and run as always."""
-    # not a decorator, which would import the compiler together with fastdrop
-    return torch.compiler.disable(dropout)(*args, **kwargs)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def dropout_mask(

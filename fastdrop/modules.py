@@ -31,6 +31,8 @@ class Dropout(torch.nn.Dropout):
     >>> y = layer(x, seed=7, offset=step)  # the mask of (7, step), on any machine
     """
 
+    generator: torch.Generator | None = None  # of the class, so that `replace` finds nothing missing
+
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: torch.Generator | None = None) -> None:
         super().__init__(p, inplace)
         self.generator = generator

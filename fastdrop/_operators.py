@@ -1,0 +1,125 @@
+"""Dropout as an operator of torch.library: what compiled and exported graphs hold in place of a kernel's call.
+
+Its seed is a tensor that the graph draws (see `draw`): a graph's passes merge equal calls, and two draws of torch's own
+are never equal to them, while two calls of an operator that draws inside are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
+
+from fastdrop import _composite, _seeds
+from fastdrop._backend import has_kernel
+from fastdrop._layout import in_order, is_counted, order_of, run
+
+_library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
+_library.define(
+    # strides: of the dense tensor whose memory's order elements are counted in; default: input's, or row by row
+    "dropout(Tensor input, float p, Tensor seed, SymInt offset=0, SymInt[]? strides=None) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),
+)
+operator: Any = torch.ops.fastdrop.dropout.default
+
+
+def takes(x: torch.Tensor) -> bool:
+    """Return whether the operator takes x."""
+    return not x.is_nested and x.layout is torch.strided and (x.is_floating_point() or x.is_complex())
+
+
+def dropout(
+    x: torch.Tensor, p: float, inplace: bool, seed: int | torch.Tensor | None, offset: int, generator: Any
+) -> torch.Tensor:
+    """Put a dropout of x into the graph that is being recorded; what the operator does not take stays torch's."""
+    if not takes(x):
+        return torch.nn.functional.dropout(x, p, True, inplace)
+    if seed is None:
+        seed = _seeds.draw_tensor(generator, x)
+    elif not isinstance(seed, torch.Tensor):
+        seed = torch.full((), seed, dtype=torch.int64)
+    y: torch.Tensor = operator(x, p, seed, offset)
+    return x.copy_(y) if inplace else y
+
+
+def _dropout(
+    x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
+) -> torch.Tensor:
+    """Return the dropout of x, in memory of these strides."""
+    order = order_of(x if strides is None else torch.empty_strided(x.shape, strides, device="meta"))
+    x = x if is_counted(x, order) else in_order(x, order)
+    key = p, _seeds.readable_for(x, seed), offset, order
+    return run("dropout", x, key) if has_kernel(x) else _composite.dropout(x, key)
+
+
+def _fake(
+    x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
+) -> torch.Tensor:
+    """Return an empty tensor like the operator's result."""
+    if strides is not None:
+        return x.new_empty_strided(x.shape, strides)
+    y = torch.empty_like(x)
+    return y if y.stride() == x.stride() else x.new_empty(x.shape)
+
+
+class OperatorFunction(torch.autograd.Function):
+    """The operator's derivatives, forward and backward: the operator with the same key.
+
+    Torch's own `register_autograd` knows no tangents: they would silently be zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, keyset: Any, x: torch.Tensor, p: float, seed: torch.Tensor, *rest: Any) -> torch.Tensor:
+        """Return the dropout of x."""
+        # An outer level of torch.func records below this one, and a Function's forward would forbid it.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+            y = _below_autograd(keyset, x, p, seed, *rest)
+        ctx.p, ctx.offset, ctx.strides = p, rest[0] if rest else 0, y.stride()
+        ctx.save_for_backward(seed)
+        ctx.save_for_forward(seed)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Mask and scale the gradient."""
+        grad = operator(grad_output, ctx.p, *ctx.saved_tensors, ctx.offset, ctx.strides)
+        return None, grad, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, tangent: torch.Tensor, *__: Any) -> torch.Tensor:
+        """Mask and scale the tangent."""
+        return operator(tangent, ctx.p, *ctx.saved_tensors, ctx.offset, ctx.strides)  # type: ignore[no-any-return]
+
+
+_apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for no setup_context
+
+
+def _below_autograd(keyset: Any, *args: Any) -> torch.Tensor:
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator.redispatch(keyset & torch._C._after_autograd_keyset, *args)  # type: ignore[no-any-return]
+
+
+def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
+    """Record the operator, where a gradient or a tangent may be asked for."""
+    in_transform = torch._C._are_functorch_transforms_active()  # as recorded in a graph: no level of Python's is set
+    if not (in_transform or (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0):
+        return _below_autograd(keyset, x, *args)
+    with enable_single_level_autograd_function():  # one level of torch.func; the next is met below
+        return _apply(keyset, x, *args)  # type: ignore[no-any-return]
+
+
+def _vmap(
+    info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, p: float, seed: torch.Tensor, *rest: Any
+) -> tuple[torch.Tensor, int]:
+    """Apply to each row: with its own seed where seeds are batched, else with the same mask as every other."""
+    x_dim, _, seed_dim, *_ = in_dims
+    rows = [x] * info.batch_size if x_dim is None else x.unbind(x_dim)
+    seeds = [seed] * info.batch_size if seed_dim is None else seed.unbind(seed_dim)
+    return torch.stack([operator(row, p, one, *rest) for row, one in zip(rows, seeds, strict=True)]), 0
+
+
+_library.impl("dropout", _dropout, "CompositeExplicitAutograd")
+_library.impl("dropout", _autograd, "Autograd", with_keyset=True)
+torch.library.register_fake(operator, _fake, lib=_library)
+torch.library.register_vmap(operator, _vmap, lib=_library)

@@ -1,0 +1,153 @@
+"""The dropout modules of one model, swapped for ours and back."""
+
+import reprlib
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch.nn.modules.dropout import _DropoutNd
+
+from fastdrop.modules import Dropout
+
+__all__ = ["Report", "replace", "restore"]
+
+REPLACEMENTS: Final[dict[type[torch.nn.Module], type[torch.nn.Module]]] = {torch.nn.Dropout: Dropout}
+"""What objects of exactly this class become; what their new class has more is a default of that class."""
+
+MARK: Final = "_class_before_replace"  # an attribute of the module, so that copies and pickles keep it
+
+
+class Report(NamedTuple):
+    """What `replace` or `restore` did to a model; `print` shows it a module a line.
+
+    Names are those of `model.named_modules()`: a module shared under several names has its first, the model itself "".
+
+    Attributes
+    ----------
+    swapped : list of str
+        Names of the modules whose class was changed by this call.
+    left : dict of str to type
+        Names and classes of the others that drop elements (`replace`), or that stay replaced (`restore`).
+    """
+
+    swapped: list[str]
+    left: dict[str, type[torch.nn.Module]]
+
+    def __str__(self) -> str:
+        swapped = [_shown(name) for name in self.swapped]
+        left = [f"{_shown(name)}: {kind.__module__}.{kind.__qualname__}" for name, kind in self.left.items()]
+        lists = {"swapped": swapped, "left": left}
+        return "\n".join("\n  ".join([f"{title}: {len(lines)}", *lines]) for title, lines in lists.items())
+
+
+def replace(model: torch.nn.Module) -> Report:
+    """Make every `torch.nn.Dropout` in a model a `fastdrop.Dropout`, in place.
+
+    The objects stay and only their class changes: names, state_dict keys, hooks, `training`, `p` and shared references
+    are as before. A second call finds nothing more to swap. `restore` undoes it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It and all modules in it are looked at, through wrappers such as DistributedDataParallel and torch.compile's.
+        What is compiled already compiles itself again.
+
+    Returns
+    -------
+    Report
+        `swapped` has the modules swapped by this call. `left` has those that go on dropping with torch's kernels: other
+        dropout classes, subclasses of `torch.nn.Dropout` and scripted ones among them, and attention and recurrent
+        layers with dropout > 0, which have it inside. `fastdrop.install()` reaches these too.
+
+    Raises
+    ------
+    TypeError
+        If model is no torch.nn.Module.
+
+    Examples
+    --------
+    >>> model = torch.nn.TransformerEncoderLayer(8, 2)
+    >>> print(fastdrop.replace(model))
+    swapped: 3
+      dropout
+      dropout1
+      dropout2
+    left: 1
+      self_attn: torch.nn.modules.activation.MultiheadAttention
+
+    Notes
+    -----
+    Calls of `torch.nn.functional.dropout` in a model's own code cannot be seen, and are in no report. A module with a
+    `forward` set on the object is left, as its class would not count.
+
+    Do `torch.jit.script` and `torch.fx.symbolic_trace` before, or after `restore`: they know torch's own classes only.
+    A whole model that was pickled replaced needs fastdrop to be loaded; its state_dict does not.
+    """
+    modules = _modules_of(model)
+    swapped = {name: module for name, module in modules.items() if _is_plain(module, REPLACEMENTS)}
+    for module in swapped.values():
+        setattr(module, MARK, type(module))
+        module.__class__ = REPLACEMENTS[type(module)]
+    return Report(list(swapped), {name: type(module) for name, module in modules.items() if _drops_natively(module)})
+
+
+def restore(model: torch.nn.Module) -> Report:
+    """Give the modules that `replace` swapped in a model the class they had, in place.
+
+    A `fastdrop.Dropout` that was built as one stays. Copies and pickles of a replaced model can be restored too.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It and all modules in it are looked at.
+
+    Returns
+    -------
+    Report
+        `swapped` has the modules swapped back by this call. `left` has those that `replace` swapped and that stay, as
+        their class or their `forward` was changed since.
+
+    Raises
+    ------
+    TypeError
+        If model is no torch.nn.Module.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Dropout(0.1), fastdrop.Dropout(0.1))
+    >>> fastdrop.replace(model).swapped
+    ['0']
+    >>> fastdrop.restore(model).swapped
+    ['0']
+    """
+    replaced = {name: module for name, module in _modules_of(model).items() if MARK in vars(module)}
+    swapped = {name: module for name, module in replaced.items() if _is_plain(module, REPLACEMENTS.values())}
+    for module in swapped.values():
+        module.__class__ = vars(module).pop(MARK)
+    return Report(list(swapped), {name: type(module) for name, module in replaced.items() if name not in swapped})
+
+
+def _modules_of(model: Any) -> dict[str, torch.nn.Module]:
+    """Return the model's modules by name, each once."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model has to be a torch.nn.Module, but got {type(model).__name__}: {reprlib.repr(model)}")
+    return dict(model.named_modules())
+
+
+def _is_plain(module: torch.nn.Module, classes: Collection[type[torch.nn.Module]]) -> bool:
+    """Return whether the module is of exactly one of these classes, and does what its class says."""
+    return type(module) in classes and "forward" not in vars(module)  # accelerate, for one, sets it on the object
+
+
+def _drops_natively(module: torch.nn.Module) -> bool:
+    """Return whether the module is known to drop elements, in torch's way."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return module.original_name in torch.nn.modules.dropout.__all__
+    if isinstance(module, torch.nn.MultiheadAttention | torch.nn.RNNBase):
+        p = module.dropout
+        return isinstance(p, float | int) and p > 0  # a subclass may have put a module there, which has its own name
+    return isinstance(module, _DropoutNd) and not isinstance(module, tuple(REPLACEMENTS.values()))
+
+
+def _shown(name: str) -> str:
+    return name or "(the model itself)"
