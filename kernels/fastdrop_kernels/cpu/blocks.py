@@ -2,7 +2,8 @@
 
 Both loops run over a piece of a block at a time, short enough that the memory traffic of one piece goes on beneath the
 arithmetic of the next: over pieces of 256, arrays that exceed the cache took a third longer, over whole blocks half as
-long again. (Asking for the next piece by prefetch instructions gained nothing.)
+long again. What is to be read is asked for some pieces ahead, as no prefetcher of the machine's goes on while draws are
+made: on a Zen 5 that takes arrays beyond the cache from 2.2 to 1.1 times a copy's time; on a Zen 4 it changes nothing.
 
 A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
 caching and launching know no more of it. ``arguments`` are 64-bit words:
@@ -23,7 +24,7 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
+from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, pointer, prefetch, stack_words
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -32,6 +33,8 @@ PIECE: Final = u64(128)
 WORDS_PER_PIECE: Final = 128 // 4  # uint64 words of four 16-bit draws
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
 HIGHEST_DRAW: Final = u64(0xFFFF)
+LINE: Final = u64(CACHE_LINE)
+AHEAD: Final = u64(2048)  # bytes; 512 is too few, and from 1024 to 4096 all are equal
 
 block_threshold: Final = inlined(stream.block_threshold)
 
@@ -84,6 +87,8 @@ def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> An
                 x, y = x_address + (first - start) * x_bytes, y_address + (first - start) * y_bytes
                 counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
                 if n == PIECE and threshold <= HIGHEST_DRAW:  # the same with a constant count: no remainder loops
+                    for line in range(PIECE * x_bytes // LINE):
+                        prefetch(x + AHEAD + line * LINE)
                     fill(words, counter, PIECE // DRAWS_PER_COUNTER, seed, offset)
                     apply(
                         carray(pointer(x, read), (PIECE,)), carray(pointer(y, write), (PIECE,)),

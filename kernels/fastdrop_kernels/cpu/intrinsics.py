@@ -50,6 +50,20 @@ def address_of(typing_context: Any, words: types.CPointer) -> Any:
     return types.uint64(words), codegen
 
 
+@intrinsic
+def prefetch(typing_context: Any, address: types.Integer) -> Any:
+    """Ask for the cache line at an address, which is to be read; any address will do, none faults."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = ir.FunctionType(ir.VoidType(), (pointer, flag, flag, flag))
+        instruction = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), function)
+        builder.call(instruction, (builder.inttoptr(args[0], pointer), flag(0), flag(3), flag(1)))  # read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), codegen
+
+
 def c_function(restype: types.Type, *argtypes: types.Type) -> Any:
     """Make an intrinsic ``f(address, (arguments,))`` that calls the C function at ``address``.
 

@@ -1,7 +1,7 @@
 """Huge pages for fresh large buffers.
 
 A buffer that malloc has just mapped is faulted in 4 KiB at a time at its first write, which costs more than a dropout's
-arithmetic. Linux takes a hint for 2 MiB pages; elsewhere there is nothing to do.
+arithmetic several times. Linux takes a hint for 2 MiB pages; elsewhere there is nothing to do.
 """
 
 import ctypes
@@ -9,7 +9,9 @@ import mmap
 import sys
 from typing import Any, Final
 
-HUGE_FROM: Final = 32 << 20  # bytes: glibc's largest mmap threshold, so anything above is fresh from the system
+# Bytes: twice a huge page, so that one lies inside. malloc may give memory used before, for which the hint costs a
+# microsecond; but a training step frees much at once, malloc returns it to the system, and all is faulted in again.
+HUGE_FROM: Final = 4 << 20
 _PAGE: Final = mmap.PAGESIZE
 
 
