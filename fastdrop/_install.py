@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any, Final
 
 import torch
+from torch._C import DispatchKey
 
 from fastdrop import _aten
 from fastdrop._version import __version__
 
+COMPOSITE: Final = DispatchKey.CompositeImplicitAutograd
+NO_KEYS: Final = torch._C.DispatchKeySet(DispatchKey.Undefined)
 KEYS: Final = ("AutogradCPU", "CPU", "AutogradCUDA", "CUDA")  # CPU and CUDA: where inference mode skips autograd
 
 _changing = threading.Lock()
@@ -124,28 +127,36 @@ def _update() -> None:
 
 
 def _overrides_of(name: str) -> torch.library.Library:
-    """Override an operator; what is returned holds the overrides."""
-    operator = f"aten::{name}"
-    # Such a kernel calls operators that find their own way: not asking for the key set spares 0.3 us a call.
-    is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(operator, "CompositeImplicitAutograd")
-    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    for key in KEYS:
-        try:
-            native = torch.library.get_kernel(operator, key).call_boxed
-        except RuntimeError:  # torch is built without CUDA
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns where a kernel is overridden
-            if is_composite:
-                keyset = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
-                library.impl(name, _aten.override(name, partial(native, keyset), _ours), key)
-            else:
-                library.impl(name, _with_keyset(name, native), key, with_keyset=True)
-    return library  # type: ignore[no-any-return]
+    """Override an operator on all keys; what is returned holds the overrides."""
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns where a kernel is overridden
+        for key in KEYS:
+            _override(library, name, key)
+    return library
 
 
-def _with_keyset(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
-    def kernel(keyset: torch._C.DispatchKeySet, *args: Any, **kwargs: Any) -> Any:
-        return _aten.override(name, partial(native, keyset), _ours)(*args, **kwargs)
+def _override(library: Any, name: str, key: str) -> None:
+    packet, _, overload = name.partition(".")
+    operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    try:
+        native = torch.library.get_kernel(f"aten::{name}", key).call_boxed
+    except RuntimeError:  # torch is built without CUDA
+        return
+    if operator.has_kernel_for_dispatch_key(COMPOSITE):
+        # Such a kernel reads no key set, and not asking for one spares 0.3 us a call.
+        library.impl(name, _aten.override(name, partial(_composite, operator, native), _ours), key)
+    else:
 
-    return kernel
+        def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
+            return _aten.override(name, partial(native, keyset), _ours)(*args, **kwargs)
+
+        library.impl(name, kernel, key, with_keyset=True)
+    operator._uncache_dispatch(getattr(DispatchKey, key))  # compilation remembers what it found here before
+
+
+def _composite(operator: Any, native: Callable[..., Any], *args: Any) -> Any:
+    """Call a kernel that is made of other operators: where compilation looks for them, its own in Python."""
+    if torch._C._dispatch_tls_is_dispatch_key_included(DispatchKey.PythonDispatcher):
+        return operator.py_kernels.get(COMPOSITE, partial(native, NO_KEYS))(*args)
+    return native(NO_KEYS, *args)
