@@ -1,5 +1,6 @@
 """The autograd side of dropout: the backward is the same operator with the same key, so nothing is kept but the key."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -102,13 +103,22 @@ class FunctorchDropoutFunction(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, p: float, seed: Any, offset: int, order: Order
     ) -> tuple[torch.Tensor, int]:
-        """Apply to each row: with its own seed where seeds are batched, else with the same mask as every other."""
+        """Apply to each row."""
         x_dim, _, seed_dim, _, _ = in_dims
-        if info.batch_size == 0:
-            return torch.empty_like(x), x_dim or 0
-        rows = [x] * info.batch_size if x_dim is None else x.unbind(x_dim)
-        seeds = [seed] * info.batch_size if seed_dim is None else seed.unbind(seed_dim)
-        return torch.stack([_dropout(row, p, one, offset, order) for row, one in zip(rows, seeds, strict=True)]), 0
+        return over_rows(
+            info.batch_size, x, x_dim, seed, seed_dim, lambda row, one: _dropout(row, p, one, offset, order)
+        )
+
+
+def over_rows(
+    count: int, x: torch.Tensor, x_dim: int | None, seed: Any, seed_dim: int | None, apply: Callable[..., torch.Tensor]
+) -> tuple[torch.Tensor, int]:
+    """Apply to each of vmap's rows: with its own seed where seeds are batched, else with the mask of all others."""
+    if count == 0:
+        return torch.empty_like(x), x_dim or 0
+    rows = [x] * count if x_dim is None else x.unbind(x_dim)
+    seeds = [seed] * count if seed_dim is None else seed.unbind(seed_dim)
+    return torch.stack([apply(row, one) for row, one in zip(rows, seeds, strict=True)]), 0
 
 
 def _dropout(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """Dropout as an operator of torch.library: what compiled and exported graphs hold in place of a kernel's call.
 
-Its seed is a tensor that the graph draws (see `draw`): a graph's passes merge equal calls, and two draws of torch's own
-are never equal to them, while two calls of an operator that draws inside are.
+Its seed is a tensor that the graph draws with torch.randint. The passes over a graph merge equal calls: never draws of
+torch's own, but calls of an operator that drew inside, which would then share one mask.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
-from fastdrop import _composite, _seeds
+from fastdrop import _backend, _composite, _seeds
+from fastdrop._autograd import over_rows
 from fastdrop._backend import has_kernel
+from fastdrop._checks import check_probability, check_range, check_seed
 from fastdrop._layout import in_order, is_counted, order_of, run
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
@@ -21,7 +24,12 @@ _library.define(
     "dropout(Tensor input, float p, Tensor seed, SymInt offset=0, SymInt[]? strides=None) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),
 )
+_library.define(
+    "dropout_mask(SymInt[] size, float p, Tensor seed, SymInt offset=0, SymInt start=0, Device? device=None) -> Tensor",
+    tags=torch.Tag.pt2_compliant_tag,
+)
 operator: Any = torch.ops.fastdrop.dropout.default
+mask_operator: Any = torch.ops.fastdrop.dropout_mask.default
 
 
 def takes(x: torch.Tensor) -> bool:
@@ -35,18 +43,28 @@ def dropout(
     """Put a dropout of x into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
         return torch.nn.functional.dropout(x, p, True, inplace)
-    if seed is None:
-        seed = _seeds.draw_tensor(generator, x)
-    elif not isinstance(seed, torch.Tensor):
-        seed = torch.full((), seed, dtype=torch.int64)
-    y: torch.Tensor = operator(x, p, seed, offset)
+    key = _seeds.draw_tensor(generator, x) if seed is None else _as_tensor(seed)
+    y: torch.Tensor = operator(x, p, key, offset)
     return x.copy_(y) if inplace else y
+
+
+def mask(
+    size: Sequence[int], p: float, seed: int | torch.Tensor, offset: int, start: int, device: torch.device
+) -> torch.Tensor:
+    """Put a mask into the graph that is being recorded."""
+    return mask_operator(size, p, _as_tensor(seed), offset, start, device)  # type: ignore[no-any-return]
+
+
+def _as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
+    return seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64)
 
 
 def _dropout(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
 ) -> torch.Tensor:
     """Return the dropout of x, in memory of these strides."""
+    check_probability(p)
+    check_seed(seed)
     order = order_of(x if strides is None else torch.empty_strided(x.shape, strides, device="meta"))
     x = x if is_counted(x, order) else in_order(x, order)
     key = p, _seeds.readable_for(x, seed), offset, order
@@ -61,6 +79,24 @@ def _fake(
         return x.new_empty_strided(x.shape, strides)
     y = torch.empty_like(x)
     return y if y.stride() == x.stride() else x.new_empty(x.shape)
+
+
+def _mask(
+    size: Sequence[int], p: float, seed: torch.Tensor, offset: int = 0, start: int = 0, device: Any = None
+) -> torch.Tensor:
+    """Return a mask: see `functional.dropout_mask`."""
+    check_probability(p)
+    check_seed(seed)
+    check_range(start, math.prod(size))
+    where = torch.empty(0, device=device)
+    return _backend.mask(size, p, _seeds.of(where, seed, None), offset, start, device=where.device)
+
+
+def _fake_mask(
+    size: Sequence[int], p: float, seed: torch.Tensor, offset: int = 0, start: int = 0, device: Any = None
+) -> torch.Tensor:
+    """Return an empty tensor like a mask."""
+    return torch.empty(size, dtype=torch.bool, device=device)
 
 
 class OperatorFunction(torch.autograd.Function):
@@ -112,14 +148,13 @@ def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
 def _vmap(
     info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, p: float, seed: torch.Tensor, *rest: Any
 ) -> tuple[torch.Tensor, int]:
-    """Apply to each row: with its own seed where seeds are batched, else with the same mask as every other."""
     x_dim, _, seed_dim, *_ = in_dims
-    rows = [x] * info.batch_size if x_dim is None else x.unbind(x_dim)
-    seeds = [seed] * info.batch_size if seed_dim is None else seed.unbind(seed_dim)
-    return torch.stack([operator(row, p, one, *rest) for row, one in zip(rows, seeds, strict=True)]), 0
+    return over_rows(info.batch_size, x, x_dim, seed, seed_dim, lambda row, one: operator(row, p, one, *rest))
 
 
 _library.impl("dropout", _dropout, "CompositeExplicitAutograd")
+_library.impl("dropout_mask", _mask, "CompositeExplicitAutograd")
 _library.impl("dropout", _autograd, "Autograd", with_keyset=True)
 torch.library.register_fake(operator, _fake, lib=_library)
+torch.library.register_fake(mask_operator, _fake_mask, lib=_library)
 torch.library.register_vmap(operator, _vmap, lib=_library)

@@ -155,4 +155,6 @@ def dropout_mask(
     shape = torch.empty(size, device="meta").shape  # torch's own reading of a size, and its errors
     first = check_range(start, shape.numel())
     where = torch.empty(0, device="cpu" if device is None else device)
+    if is_dynamo_compiling():
+        return _operators.mask(shape, p, chosen, offset, first, where.device)
     return _backend.mask(shape, p, _seeds.of(where, chosen, None), offset, first, device=where.device)
