@@ -39,10 +39,9 @@ def _mask_of_channels(x: torch.Tensor, p: float) -> torch.Tensor:
     return _backend.mask((*x.shape[:2], *[1] * (x.dim() - 2)), p, _seeds.of(x, None, None), 0, device=x.device)
 
 
-def _alpha(x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:
-    """Return what keeps mean and variance: a (x + ALPHA p) where kept, a ALPHA (p - 1) where dropped."""
-    a = float(((ALPHA * ALPHA * p + 1) * (1 - p)) ** -0.5)
-    return torch.where(keep, x * a + a * ALPHA * p, a * ALPHA * (p - 1))
+def _alpha_scale(p: float) -> float:
+    """Return a: with a (x + ALPHA p) where kept and a ALPHA (p - 1) where dropped, mean and variance stay."""
+    return float(((ALPHA * ALPHA * p + 1) * (1 - p)) ** -0.5)
 
 
 def dropout(x: torch.Tensor, p: float) -> torch.Tensor:
@@ -62,8 +61,13 @@ def native_dropout(x: torch.Tensor, p: float) -> tuple[torch.Tensor, torch.Tenso
 
 
 def alpha_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
-    """Return the alpha dropout of x (Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017)."""
-    return _alpha(x, _mask_of(x, _fresh_key(x, p)), p)
+    """Return the alpha dropout of x (Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017).
+
+    It is a (1-p) dropout(x + ALPHA) - a (1-p) ALPHA: what is dropped there is 0 here.
+    """
+    scale = _alpha_scale(p) * (1 - p)
+    shifted = x.to(torch.promote_types(x.dtype, torch.float32)) + ALPHA
+    return _autograd.dropout_(shifted, _fresh_key(shifted, p)).mul_(scale).sub_(scale * ALPHA).to(x.dtype)
 
 
 def feature_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
@@ -73,7 +77,11 @@ def feature_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
 
 def feature_alpha_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
     """Return the alpha dropout of x by whole channels."""
-    return _alpha(x, _mask_of_channels(x, p), p) if x.dim() > 1 else NotImplemented
+    if x.dim() < 2:
+        return NotImplemented
+    a, keep = _alpha_scale(p), _mask_of_channels(x, p).to(x.dtype)
+    shift: torch.Tensor = keep * (a * ALPHA) + a * ALPHA * (p - 1)
+    return shift.addcmul(x, keep * a)
 
 
 def in_place(ours: Callable[[torch.Tensor, float], torch.Tensor]) -> Callable[[torch.Tensor, float], torch.Tensor]:
