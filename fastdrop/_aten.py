@@ -21,7 +21,8 @@ ALPHA: Final = 1.7580993408473766  # torch's constant: minus the value that SELU
 BERNOULLI: Final = "bernoulli_.float"
 BERNOULLI_FROM: Final = 2048  # elements, below which torch's own is as fast
 
-Kernel = Callable[..., Any]  # takes the operator's arguments
+Operator = Callable[[torch.Tensor, float], Any]
+Kernel = Callable[..., Any]  # takes the arguments of torch's operator
 
 
 def _fresh_key(x: torch.Tensor, p: float) -> Key:
@@ -70,31 +71,34 @@ def alpha_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
     return _autograd.dropout_(shifted, _fresh_key(shifted, p)).mul_(scale).sub_(scale * ALPHA).to(x.dtype)
 
 
-def feature_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
-    """Return the dropout of x by whole channels."""
-    return x * _mask_of_channels(x, p).to(x.dtype).div_(1 - p) if x.dim() > 1 else NotImplemented
-
-
-def feature_alpha_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
-    """Return the alpha dropout of x by whole channels."""
+def feature_dropout(x: torch.Tensor, p: float) -> Any:
+    """Return the dropout of x by whole channels; NotImplemented where there are none, for which torch has an error."""
     if x.dim() < 2:
         return NotImplemented
-    a, keep = _alpha_scale(p), _mask_of_channels(x, p).to(x.dtype)
-    shift: torch.Tensor = keep * (a * ALPHA) + a * ALPHA * (p - 1)
+    return x * _mask_of_channels(x, p).to(x.dtype).div_(1 - p)
+
+
+def feature_alpha_dropout(x: torch.Tensor, p: float) -> Any:
+    """Return the alpha dropout of x by whole channels; NotImplemented where there are none."""
+    if x.dim() < 2:
+        return NotImplemented
+    a = _alpha_scale(p)
+    keep = _mask_of_channels(x, p).to(x.dtype)
+    shift = keep * (a * ALPHA) + a * ALPHA * (p - 1)
     return shift.addcmul(x, keep * a)
 
 
-def in_place(ours: Callable[[torch.Tensor, float], torch.Tensor]) -> Callable[[torch.Tensor, float], torch.Tensor]:
+def in_place(ours: Operator) -> Operator:
     """Return an operator's in-place form."""
 
-    def ours_(x: torch.Tensor, p: float) -> torch.Tensor:
+    def ours_(x: torch.Tensor, p: float) -> Any:
         y = ours(x, p)
         return y if y is NotImplemented else x.copy_(y)
 
     return ours_
 
 
-OPERATORS: Final[dict[str, Callable[[torch.Tensor, float], Any]]] = {
+OPERATORS: Final[dict[str, Operator]] = {
     "dropout": dropout,
     "dropout_": dropout_,
     "native_dropout": native_dropout,
