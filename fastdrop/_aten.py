@@ -117,6 +117,13 @@ def names(bernoulli: bool) -> frozenset[str]:
     return frozenset(OPERATORS).union([BERNOULLI] if bernoulli else [])
 
 
+def keys(name: str) -> tuple[str, ...]:
+    """Return the dispatch keys to override an operator on."""
+    if name == BERNOULLI:
+        return ("CPU",)  # below autograd, which knows bernoulli_; a GPU makes it in one pass anyway
+    return ("AutogradCPU", "CPU", "AutogradCUDA", "CUDA")  # CPU and CUDA: inference mode skips autograd
+
+
 def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
     """Return what the dispatcher is to call for an operator: ours while enabled and where it can, else native."""
     if name == BERNOULLI:
@@ -141,7 +148,7 @@ def _bernoulli_(native: Kernel, enabled: Container[str]) -> Kernel:
     """Return bernoulli_: ones where a mask of ours keeps, else zeros."""
 
     def kernel(x: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        if BERNOULLI in enabled and 0.0 < p < 1.0 and x.numel() >= BERNOULLI_FROM:
+        if BERNOULLI in enabled and 0.0 < p < 1.0 and x.numel() >= BERNOULLI_FROM and not x.is_complex():
             return x.copy_(_mask_of(x, (1 - p, _seeds.of(x, None, generator), 0, order_of(x))))
         return native(x, p, generator=generator)  # type: ignore[no-any-return]
 

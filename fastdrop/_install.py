@@ -15,8 +15,6 @@ from fastdrop._version import __version__
 
 COMPOSITE: Final = DispatchKey.CompositeImplicitAutograd
 NO_KEYS: Final = torch._C.DispatchKeySet(DispatchKey.Undefined)
-KEYS: Final = ("AutogradCPU", "CPU", "AutogradCUDA", "CUDA")  # CPU and CUDA: where inference mode skips autograd
-
 _changing = threading.Lock()
 _installed: frozenset[str] = frozenset()  # operators that `install` asked for
 _accelerated: list[frozenset[str]] = []  # operators that `accelerated` asked for, of each block open in any thread
@@ -131,7 +129,7 @@ def _overrides_of(name: str) -> torch.library.Library:
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns where a kernel is overridden
-        for key in KEYS:
+        for key in _aten.keys(name):
             _override(library, name, key)
     return library
 
