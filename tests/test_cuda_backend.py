@@ -234,3 +234,25 @@ def test_threads_draw_different_seeds_from_one_generator(cuda):
 def test_a_given_seed_stays_what_it_was_when_it_was_given(cuda):
     assert _seeds.of(OnGpu(), 5, None) == 5
     assert _seeds.of(OnGpu(), torch.tensor([7]), None) == 7, "from another device it comes by value"
+
+
+def test_the_operator_of_compiled_code(on_gpu, driver):
+    x, grad_output = torch.randn(2, 1000)
+    x.requires_grad_()
+    compiled = torch.compile(lambda x: dropout(x, 0.3, seed=5, offset=2), fullgraph=True, backend="aot_eager")
+    y = compiled(x)
+    (grad,) = torch.autograd.grad(y, x, grad_output)
+    oracle.assert_same_bits(y, oracle.dropout(x, 0.3, 5, 2))
+    oracle.assert_same_bits(grad, oracle.dropout(grad_output, 0.3, 5, 2))
+    assert driver.launches
+
+
+def test_install(on_gpu, driver):
+    x = torch.randn(4000)
+    with fastdrop.accelerated():
+        torch.manual_seed(0)
+        y = torch.nn.functional.dropout(x, 0.3)
+    torch.manual_seed(0)
+    seed = int(torch.randint(2**63 - 1, ()))
+    oracle.assert_same_bits(y, oracle.dropout(x, 0.3, seed))
+    assert driver.launches

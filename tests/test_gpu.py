@@ -244,3 +244,57 @@ def test_autocast_and_inference_mode():
         assert dropout(x, 0.5).dtype is torch.float32
     with torch.inference_mode():
         assert dropout(x, 0.5, seed=1).is_inference()
+
+
+def test_install_reaches_cuda_tensors():
+    x = torch.full((4096,), torch.inf, device=DEVICE)
+    native = torch.nn.functional.dropout
+    assert native(x, 0.5).isnan().any()
+    with fastdrop.accelerated():
+        torch.manual_seed(1)
+        y = native(x, 0.5)
+        assert not y.isnan().any()  # a dropped infinity is 0 with ours
+        torch.manual_seed(1)
+        assert torch.equal(y, dropout(x, 0.5))
+        y, mask = torch.native_dropout(x, 0.5, True)
+        assert torch.equal(y != 0, mask)
+        with torch.inference_mode():
+            assert not native(x, 0.5).isnan().any()
+    assert native(x, 0.5).isnan().any()
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_code_has_the_masks_of_eager_code(backend):
+    x = torch.randn(3000, device=DEVICE, requires_grad=True)
+    compiled = torch.compile(lambda x: dropout(x, 0.3, seed=SEED, offset=3), fullgraph=True, backend=backend)
+    y = compiled(x)
+    oracle.assert_same_bits(y.detach().cpu(), dropout(x.detach().cpu(), 0.3, seed=SEED, offset=3))
+    grad_output = torch.randn_like(x)
+    (grad,) = torch.autograd.grad(y, x, grad_output)
+    oracle.assert_same_bits(grad.cpu(), dropout(grad_output.cpu(), 0.3, seed=SEED, offset=3))
+
+
+def test_compiled_cuda_graphs_draw_a_new_mask_at_every_replay():
+    x = torch.ones(4096, device=DEVICE)
+    with fastdrop.accelerated():
+        fastdrop.warmup([torch.float32], device=DEVICE)
+        compiled = torch.compile(lambda x: torch.nn.functional.dropout(x, 0.5), fullgraph=True, mode="reduce-overhead")
+        masks = [compiled(x).clone() != 0 for _ in range(6)]
+    for i, mask in enumerate(masks):
+        assert 1800 < int(mask.sum()) < 2300
+        assert not any(torch.equal(mask, other) for other in masks[:i])
+
+
+def test_training_steps_of_an_encoder_with_install():
+    torch.manual_seed(0)
+    model = torch.nn.TransformerEncoderLayer(64, 4, 128, 0.2, batch_first=True, device=DEVICE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    x, losses = torch.randn(8, 32, 64, device=DEVICE), []
+    with fastdrop.accelerated():
+        for _ in range(30):
+            optimizer.zero_grad()
+            loss = (model(x) - x).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
