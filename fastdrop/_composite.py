@@ -10,6 +10,7 @@ from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 
 from fastdrop._backend import mask
 from fastdrop._layout import Key
+from fastdrop_kernels.formulas.dropout import scale
 
 
 def is_watched() -> bool:
@@ -21,6 +22,6 @@ def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the dropout of x."""
     p, seed, offset, order = key
     keep = mask(x.shape, p, seed, offset, strides=order, device=x.device)
-    one = np.float64(1) if x.dtype in (torch.float64, torch.complex128) else np.float32(1)
-    scale = float(one / one.dtype.type(1 - p)) if p < 1 else 0.0
-    return torch.where(keep, x * scale, 0)
+    compute = np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
+    factor = float(scale(p, compute)) if p < 1 else 0.0
+    return torch.where(keep, x * factor, 0)

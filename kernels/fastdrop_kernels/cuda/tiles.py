@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from numba import cuda, types
+from numba import types
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda.compiler import inlined
 from fastdrop_kernels.cuda.elements import Element
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES, load, store
+from fastdrop_kernels.cuda.packages import cuda
 from fastdrop_kernels.cuda.philox import philox4x32
 from fastdrop_kernels.formulas import Formula
 

@@ -19,11 +19,11 @@ rules. Which way is faster only a GPU can tell; until then sm_90 and later deal,
 from typing import Any, Final
 
 import numpy as np
-from numba import cuda
 
 from fastdrop_kernels.cuda.compiler import inlined
 from fastdrop_kernels.cuda.elements.element import Element
 from fastdrop_kernels.cuda.intrinsics import load_vector, of_neighbour, store_vector
+from fastdrop_kernels.cuda.packages import cuda
 
 u32, u64 = np.uint32, np.uint64
 WARP: Final = 32  # lanes
