@@ -1,6 +1,5 @@
 """Checks of arguments, with torch's own texts where torch has them."""
 
-import math
 import operator
 from typing import Any
 
@@ -14,13 +13,15 @@ def check_probability(p: Any) -> float:
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     probability = float(p)
-    if math.isnan(probability):  # passes torch's first check, and fails in its operator
+    if probability != probability:  # NaN passes torch's first check, and fails in its operator
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p}")
     return probability
 
 
 def integer(value: Any, name: str) -> int:
     """Return what is an integer of any kind as an int."""
+    if isinstance(value, int | torch.SymInt):
+        return value  # type: ignore[return-value]  # as it is: in a graph it may stand for any number
     try:
         return operator.index(value)
     except TypeError:

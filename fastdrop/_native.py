@@ -13,7 +13,7 @@ from torch.nn.functional import dropout as native_dropout
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _operators, _seeds
-from fastdrop._backend import PLAIN, Seed, has_kernel
+from fastdrop._backend import Seed, has_kernel
 from fastdrop._layout import order_of
 
 GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
@@ -34,9 +34,6 @@ def dropout(
 ) -> torch.Tensor:
     """Return native dropout; where there is a key, or only a mode that watches, this stream's by torch's operators."""
     if is_graphed():
-        if type(seed) in PLAIN and _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None:
-            with _disable_current_modes():
-                seed = int(seed)  # type: ignore[arg-type]  # a tensor, which is no fake one and comes from outside
         return _operators.dropout(x, p, inplace, seed, offset, generator)
     keyed = seed is not None or generator is not None
     if not keyed and (_get_tracing_state() is not None or not has_kernel(x)):

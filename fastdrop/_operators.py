@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._C import _get_dispatch_mode, _TorchDispatchModeKey
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch._prims_common import is_non_overlapping_and_dense_or_false, make_contiguous_strides_for
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _backend, _composite, _seeds
 from fastdrop._autograd import over_rows
-from fastdrop._backend import has_kernel
+from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._checks import check_probability, check_range, check_seed
 from fastdrop._layout import in_order, is_counted, order_of, run
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
-    # strides: of the dense tensor whose memory's order elements are counted in; default: input's, or row by row
+    # strides: of the dense tensor in whose memory's order elements are counted; default: input's, or row by row
     "dropout(Tensor input, float p, Tensor seed, SymInt offset=0, SymInt[]? strides=None) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),
 )
@@ -56,29 +60,32 @@ def mask(
 
 
 def _as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
+    """Return a seed as the graph can hold it."""
+    if not is_dynamo_compiling() and type(seed) in PLAIN and _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None:
+        with _disable_current_modes():
+            seed = int(seed)  # a tensor from outside, among fake ones
     return seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64)
 
 
 def _dropout(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
 ) -> torch.Tensor:
-    """Return the dropout of x, in memory of these strides."""
+    """Return the dropout of x, like x in memory, or in memory of the strides that elements are counted by."""
     check_probability(p)
     check_seed(seed)
-    order = order_of(x if strides is None else torch.empty_strided(x.shape, strides, device="meta"))
-    x = x if is_counted(x, order) else in_order(x, order)
+    order = order_of(x)
+    if strides is not None:
+        order = order_of(torch.empty_strided(x.shape, strides, device="meta"))
+        x = x if is_counted(x, order) else in_order(x, order)
     key = p, _seeds.readable_for(x, seed), offset, order
-    return run("dropout", x, key) if has_kernel(x) else _composite.dropout(x, key)
+    return run("dropout", x, key) if has_kernel(x) else torch.empty_like(x).copy_(_composite.dropout(x, key))
 
 
 def _fake(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
 ) -> torch.Tensor:
     """Return an empty tensor like the operator's result."""
-    if strides is not None:
-        return x.new_empty_strided(x.shape, strides)
-    y = torch.empty_like(x)
-    return y if y.stride() == x.stride() else x.new_empty(x.shape)
+    return torch.empty_like(x) if strides is None else x.new_empty_strided(x.shape, strides)
 
 
 def _mask(
@@ -99,6 +106,11 @@ def _fake_mask(
     return torch.empty(size, dtype=torch.bool, device=device)
 
 
+def _counted_by(x: torch.Tensor) -> Sequence[int]:
+    """Return the strides that `order_of` stands for; sizes may be symbols, of which nothing is known."""
+    return x.stride() if is_non_overlapping_and_dense_or_false(x) else make_contiguous_strides_for(x.shape)
+
+
 class OperatorFunction(torch.autograd.Function):
     """The operator's derivatives, forward and backward: the operator with the same key.
 
@@ -106,15 +118,19 @@ class OperatorFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, keyset: Any, x: torch.Tensor, p: float, seed: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def forward(
+        ctx: Any, keyset: Any, x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Any = None
+    ) -> torch.Tensor:
         """Return the dropout of x."""
-        # An outer level of torch.func records below this one, and a Function's forward would forbid it.
-        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
-            y = _below_autograd(keyset, x, p, seed, *rest)
-        ctx.p, ctx.offset, ctx.strides = p, rest[0] if rest else 0, y.stride()
+        ctx.p, ctx.offset = p, offset
+        ctx.strides = strides or _counted_by(x)
         ctx.save_for_backward(seed)
         ctx.save_for_forward(seed)
-        return y
+        # A level of torch.func further out records below this one, and a Function's forward would forbid it.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(  # type: ignore[no-any-return]
+                keyset & torch._C._after_autograd_keyset, x, p, seed, offset, strides
+            )
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -131,18 +147,10 @@ class OperatorFunction(torch.autograd.Function):
 _apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for no setup_context
 
 
-def _below_autograd(keyset: Any, *args: Any) -> torch.Tensor:
-    with torch._C._AutoDispatchBelowAutograd():
-        return operator.redispatch(keyset & torch._C._after_autograd_keyset, *args)  # type: ignore[no-any-return]
-
-
-def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
-    """Record the operator, where a gradient or a tangent may be asked for."""
-    in_transform = torch._C._are_functorch_transforms_active()  # as recorded in a graph: no level of Python's is set
-    if not (in_transform or (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0):
-        return _below_autograd(keyset, x, *args)
+def _autograd(keyset: Any, *args: Any) -> torch.Tensor:
+    """Record the operator, always: in a graph, autograd alone knows whether there is a gradient or a tangent."""
     with enable_single_level_autograd_function():  # one level of torch.func; the next is met below
-        return _apply(keyset, x, *args)  # type: ignore[no-any-return]
+        return _apply(keyset, *args)  # type: ignore[no-any-return]
 
 
 def _vmap(

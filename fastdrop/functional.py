@@ -1,5 +1,6 @@
 """Stateless dropouts, with the signatures of torch.nn.functional."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -152,9 +153,9 @@ def dropout_mask(
     tensor([ True, False, False, False, False, False, False, False])
     """
     p, chosen, offset = check_probability(p), check_seed(seed), signed64(offset, "offset")
-    shape = torch.empty(size, device="meta").shape  # torch's own reading of a size, and its errors
-    first = check_range(start, shape.numel())
+    shape = size if isinstance(size, torch.Size) else torch.empty(size, device="meta").shape  # with torch's errors
+    first = check_range(start, math.prod(shape))
     where = torch.empty(0, device="cpu" if device is None else device)
-    if is_dynamo_compiling():
+    if is_dynamo_compiling() or _native.is_graphed():
         return _operators.mask(shape, p, chosen, offset, first, where.device)
     return _backend.mask(shape, p, _seeds.of(where, chosen, None), offset, first, device=where.device)

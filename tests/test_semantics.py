@@ -322,12 +322,6 @@ def test_fake_tensor_mode_with_a_key():
     assert run_python(FAKE).split("\n") == ["FakeTensor (3, 4) torch.float32 [0.0, 2.0] [0.0, 2.0]"] * 3
 
 
-def test_fake_tensor_mode_makes_no_fake_masks():
-    with FakeTensorMode():
-        mask = fastdrop.dropout_mask((3, 4), 0.5, seed=3)
-    assert mask.shape == (3, 4) and mask.dtype is torch.bool
-
-
 @BOTH
 @pytest.mark.parametrize("x", [3, None, "x", [1.0], np.ones(3)], ids=repr)
 def test_what_is_no_tensor(x, training):
