@@ -30,8 +30,8 @@ def install(*, bernoulli: bool = False) -> None:
 
     It replaces torch's operators dropout, feature_dropout, alpha_dropout, feature_alpha_dropout (their in-place forms
     too) and native_dropout for plain CPU and CUDA tensors. All else goes to torch's kernels as before: other devices
-    and dtypes, subclasses, sparse, nested and quantized tensors, torch.func's transforms, p = 0 and p = 1. Code compiled
-    from then on holds fastdrop's operator. A second call changes nothing.
+    and dtypes, subclasses, sparse, nested and quantized tensors, torch.func's transforms, p = 0 and p = 1. Code that is
+    compiled from then on holds fastdrop's operator. A second call changes nothing.
 
     Parameters
     ----------
