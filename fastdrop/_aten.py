@@ -16,6 +16,7 @@ from fastdrop._backend import FLOATS, PLAIN, has_kernel
 from fastdrop._composite import is_watched
 from fastdrop._layout import Key, order_of, run
 from fastdrop._native import is_graphed
+from fastdrop._opaque import opaque
 
 ALPHA: Final = 1.7580993408473766  # torch's constant: minus the value that SELU tends to for low inputs
 
@@ -132,6 +133,7 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         return _bernoulli_(native, enabled)
     ours = OPERATORS[name]
 
+    @opaque
     def kernel(x: torch.Tensor, p: float, train: bool | None) -> Any:
         if name in enabled and 0.0 < p < 1.0 and train is not False and not _are_functorch_transforms_active():
             y: Any = NotImplemented
@@ -165,6 +167,7 @@ def _watched(name: str, x: torch.Tensor, p: float) -> Any:
 def _bernoulli_(native: Kernel, enabled: Container[str]) -> Kernel:
     """Return bernoulli_: ones where a mask of ours keeps, else zeros."""
 
+    @opaque
     def kernel(x: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
         is_plain = type(x) in PLAIN and x.dtype in BERNOULLI_DTYPES
         if BERNOULLI in enabled and is_plain and 0.0 < p < 1.0 and x.numel() >= BERNOULLI_FROM:

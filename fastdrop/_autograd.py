@@ -11,8 +11,10 @@ from torch.autograd import forward_ad
 from fastdrop import _composite, _seeds
 from fastdrop._backend import has_kernel
 from fastdrop._layout import Key, Order, is_counted, run, run_
+from fastdrop._opaque import opaque
 
 
+@opaque
 class DropoutFunction(torch.autograd.Function):
     """y = x / (1 - p) where the element is kept, else 0, and the same of the gradient and of the tangent."""
 
@@ -39,6 +41,7 @@ def _dropout_of_derivative(x: torch.Tensor, key: Key) -> torch.Tensor:
     return composite_dropout(x, key) if _composite.is_watched() else dropout(x, key)
 
 
+@opaque
 class InPlaceDropoutFunction(DropoutFunction):
     """The same, written over x."""
 
@@ -50,6 +53,7 @@ class InPlaceDropoutFunction(DropoutFunction):
         return run_("dropout", x, key)
 
 
+@opaque
 class CompositeDropoutFunction(torch.autograd.Function):
     """The same by torch's operators, for what a kernel does not take or would hide; it keeps as little."""
 
@@ -70,6 +74,7 @@ class CompositeDropoutFunction(torch.autograd.Function):
         return composite_dropout(tangent, ctx.key)
 
 
+@opaque
 class FunctorchDropoutFunction(torch.autograd.Function):
     """The same in the form that torch.func needs; its two calls more are worth microseconds on small tensors."""
 

@@ -11,6 +11,7 @@ import torch
 from torch._C import DispatchKey
 
 from fastdrop import _aten
+from fastdrop._opaque import opaque
 from fastdrop._version import __version__
 
 COMPOSITE: Final = DispatchKey.CompositeImplicitAutograd
@@ -146,6 +147,7 @@ def _override(library: Any, name: str, key: str) -> None:
         library.impl(name, _aten.override(name, partial(_composite, operator, native), _ours), key)
     else:
 
+        @opaque
         def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
             return _aten.override(name, partial(native, keyset), _ours)(*args, **kwargs)
 

@@ -21,6 +21,7 @@ from fastdrop._autograd import over_rows
 from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._checks import check_probability, check_range, check_seed
 from fastdrop._layout import in_order, is_counted, order_of, run
+from fastdrop._opaque import opaque
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
@@ -67,6 +68,7 @@ def _as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
     return seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64)
 
 
+@opaque
 def _dropout(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
 ) -> torch.Tensor:
@@ -88,6 +90,7 @@ def _fake(
     return torch.empty_like(x) if strides is None else x.new_empty_strided(x.shape, strides)
 
 
+@opaque
 def _mask(
     size: Sequence[int], p: float, seed: torch.Tensor, offset: int = 0, start: int = 0, device: Any = None
 ) -> torch.Tensor:
@@ -111,6 +114,7 @@ def _counted_by(x: torch.Tensor) -> Sequence[int]:
     return x.stride() if is_non_overlapping_and_dense_or_false(x) else make_contiguous_strides_for(x.shape)
 
 
+@opaque
 class OperatorFunction(torch.autograd.Function):
     """The operator's derivatives, forward and backward: the operator with the same key.
 
@@ -147,6 +151,7 @@ class OperatorFunction(torch.autograd.Function):
 _apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for no setup_context
 
 
+@opaque
 def _autograd(keyset: Any, *args: Any) -> torch.Tensor:
     """Record the operator, always: in a graph, autograd alone knows whether there is a gradient or a tangent."""
     with enable_single_level_autograd_function():  # one level of torch.func; the next is met below
