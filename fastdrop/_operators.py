@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch._C import _get_dispatch_mode, _TorchDispatchModeKey
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch._prims_common import is_non_overlapping_and_dense_or_false, make_contiguous_strides_for
+from torch._prims_common import _is_non_overlapping_and_dense_or_false as is_dense
+from torch._prims_common import make_contiguous_strides_for
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 from torch.utils._python_dispatch import _disable_current_modes
@@ -111,7 +112,7 @@ def _fake_mask(
 
 def _counted_by(x: torch.Tensor) -> Sequence[int]:
     """Return the strides that `order_of` stands for; sizes may be symbols, of which nothing is known."""
-    return x.stride() if is_non_overlapping_and_dense_or_false(x) else make_contiguous_strides_for(x.shape)
+    return x.stride() if is_dense(x.shape, x.stride()) else make_contiguous_strides_for(x.shape)
 
 
 @opaque

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils import checkpoint as checkpoints
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -362,8 +363,11 @@ def outcome(function: Call) -> Any:
     ]
 
 
-def without_elements(result: Any) -> Any:
-    return [y[:-1] if isinstance(y, tuple) else y for y in result] if isinstance(result, list) else result
+def without_masks(result: Any) -> Any:
+    """Return an outcome with the values that occur in each tensor in place of its elements."""
+    if not isinstance(result, list):
+        return result
+    return [(*y[:-1], {round(each, 3) for each in y[-1]}) if isinstance(y, tuple) else y for y in result]
 
 
 @pytest.mark.filterwarnings("ignore:.*(Sparse CSR|nested tensors|is deprecated|quantize):UserWarning")  # of the makers
@@ -380,15 +384,31 @@ def test_handed_over(name, maker):
         native = outcome(function)
         with fastdrop.accelerated():
             ours = outcome(function)
-        uncomparable = maker == "coo" and p == 1  # native's elements are what was in memory before
-        if train and p == 0.5:
-            # Plain tensors, whose masks are ours, and those around a plain one that is dropped in its turn.
-            uncomparable = maker in NAMES_OF_PLAIN or (maker == "1-D" and "feature" not in name)
-            uncomparable |= maker in ("nested", "jagged") and name in ("dropout", "native_dropout")
-            uncomparable |= maker == "wrapper" and name == "native_dropout"
-        if uncomparable:
-            native, ours = without_elements(native), without_elements(ours)
+        # Plain tensors' masks are ours, and those of what is around a plain one that is dropped in its turn.
+        is_ours = maker in NAMES_OF_PLAIN or (maker == "1-D" and "feature" not in name)
+        is_ours |= maker in ("nested", "jagged") and name in ("dropout", "native_dropout")
+        is_ours |= maker == "wrapper" and name == "native_dropout"
+        if is_ours and (p, train) == (0.5, True):
+            native, ours = without_masks(native), without_masks(ours)
+        if (maker, p) == ("coo", 1) and isinstance(native, list):
+            native, ours = native[0][:-1], ours[0][:-1]  # native's elements are what was in memory before
         assert ours == native, (p, train)
+
+
+@pytest.mark.parametrize(("p", "train"), [(0.0, True), (1.0, True), (0.5, False), (1.0, False)])
+@pytest.mark.parametrize("dtype", FLOATS)
+@every_operator
+def test_what_is_not_random_is_natives_bit_for_bit(name, dtype, p, train):
+    def results() -> tuple[bool, list[torch.Tensor]]:
+        x = torch.tensor([[1.5, -1.5, 0.0, -0.0], [float("inf"), -float("inf"), float("nan"), 1e-3]], dtype=dtype)
+        y = call(name, x, p, train)
+        return y is x, torch.utils._pytree.tree_leaves(y)
+
+    same_object, native = results()
+    with fastdrop.accelerated():
+        assert results()[0] == same_object
+        for y, wanted in zip(results()[1], native, strict=True):
+            assert torch.equal(y, wanted) if wanted.dtype is torch.bool else assert_same_bits(y, wanted) is None
 
 
 @every_operator
@@ -428,7 +448,7 @@ def test_transforms(name):
         with fastdrop.accelerated():
             ours = outcome(function)
         if name == "native_dropout" and isinstance(native, list):  # below the transform it meets a plain tensor
-            native, ours = without_elements(native), without_elements(ours)
+            native, ours = ([each[:-1] for each in result] for result in (native, ours))
         assert ours == native, what
 
 
@@ -441,17 +461,33 @@ def test_linearized(installed, name):
         assert 0 < (result == result.flatten().mode().values).sum() < x.numel()
 
 
+class Copies(TorchDispatchMode):
+    """Copy what each operator returns when it does, and so not what a kernel writes there later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Copy it."""
+        result = func(*args, **(kwargs or {}))
+        leaves = torch.utils._pytree.tree_leaves(result)
+        self.seen += [each.clone() for each in leaves if isinstance(each, torch.Tensor)]
+        return result
+
+
 @every_operator
 def test_dispatch_modes_see_operators_and_get_the_same_mask(installed, name):
     x = randn(3, 4).requires_grad_()
     results = []
-    for watch in (nullcontext(), Watch()):
+    for mode in (nullcontext(), copies := Copies()):
         torch.manual_seed(0)
-        with watch:
+        with mode:
             y = dropped(name, x * 1)
         results.append((y.detach(), *torch.autograd.grad(y.sum(), x)))
-    assert len(watch.seen) > 1  # the multiplication, and something of the dropout
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+    assert torch.equal(copies.seen[-2 if name == "native_dropout" else -1], y)  # its last result is a mask
+    assert all(each.dtype is not torch.int64 for each in copies.seen)  # seeds are none of its business
 
 
 def test_dispatch_mode_around_a_tangent(installed):
@@ -1024,7 +1060,7 @@ def test_bernoulli_of_fake_tensors(bernoulli):
 def test_dispatch_mode_sees_bernoulli():
     names = []
 
-    class Names(torch.utils._python_dispatch.TorchDispatchMode):
+    class Names(TorchDispatchMode):
         """Write down each operator."""
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
