@@ -9,7 +9,7 @@ import torch
 from bench import steps
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")  # Inductor's own, as it is imported
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # Inductor's own, as it is imported
 @pytest.mark.parametrize("name", steps.ALONE)
 @pytest.mark.parametrize("mode", steps.MODES)
 def test_dropout_alone(benchmark, mode, name):

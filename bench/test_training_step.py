@@ -10,7 +10,7 @@ from bench import steps
 from bench.models import MODELS
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")  # Inductor's own, as it is imported
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # Inductor's own, as it is imported
 @pytest.mark.parametrize("name", steps.STEPS)
 @pytest.mark.parametrize("mode", steps.MODES)
 @pytest.mark.parametrize("model", MODELS)
