@@ -37,9 +37,9 @@ from fastdrop_kernels.cuda import launch
 FORMAT: Final = 1  # of the document
 SIZES: Final = (64, 1 << 20)
 TARGET: Final = 3e-6  # seconds that a launch takes above the floor
-KEY: Final = (P, SEED, 0, None)
+KEY: Final = (P, SEED, 0, None, None)
 CALLS: Final = {  # what an operation costs: with its key at hand, and with checks and a seed that is drawn
-    "Function": lambda x: _autograd.dropout(x, KEY),
+    "Function": lambda x: _autograd.drop("dropout", x, KEY),
     "dropout": lambda x: dropout(x, P),
 }
 LAUNCHES: Final = {"forward": 1, "forward + backward": 2}  # of a pass

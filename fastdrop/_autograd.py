@@ -1,4 +1,4 @@
-"""The autograd side of dropout: the backward is the same operator with the same key, so nothing is kept but the key."""
+"""The autograd side of the family: a derivative is a formula with the same key, so nothing is kept but the key."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,108 +10,113 @@ from torch.autograd import forward_ad
 
 from fastdrop import _composite, _seeds
 from fastdrop._backend import has_kernel
-from fastdrop._layout import Key, Order, is_counted, run, run_
+from fastdrop._key import Key, Noise, Order
+from fastdrop._layout import is_counted, run, run_
 from fastdrop._opaque import opaque
+from fastdrop_kernels.formulas import FORMULAS
 
 
 @opaque
-class DropoutFunction(torch.autograd.Function):
-    """y = x / (1 - p) where the element is kept, else 0, and the same of the gradient and of the tangent."""
+class DropFunction(torch.autograd.Function):
+    """y = f(x) by a formula and its key, and of gradient and tangent the formula's derivative with the same key."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
-        """Return the dropout of x."""
-        ctx.key = key
-        return run("dropout", x, key)
+    def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+        """Return the formula's result for x."""
+        ctx.name, ctx.key = name, key
+        return run(name, x, key)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return _dropout_of_derivative(grad_output, ctx.key), None
+        return None, _derivative(ctx.name, grad_output, ctx.key), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
+    def jvp(ctx: Any, _: None, tangent: torch.Tensor, __: None) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return _dropout_of_derivative(tangent, ctx.key)
+        return _derivative(ctx.name, tangent, ctx.key)
 
 
-def _dropout_of_derivative(x: torch.Tensor, key: Key) -> torch.Tensor:
+def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    name = FORMULAS[name].derivative
     if is_legacy_batchedtensor(x):  # of is_grads_batched, say: functorch does not know of it
-        return _composite.dropout(x, key)
-    return composite_dropout(x, key) if _composite.is_watched() else dropout(x, key)
+        return _composite.run(name, x, key)
+    return composite_drop(name, x, key) if _composite.is_watched() else drop(name, x, key)
 
 
 @opaque
-class InPlaceDropoutFunction(DropoutFunction):
+class InPlaceDropFunction(DropFunction):
     """The same, written over x."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
-        """Overwrite a dense x with its dropout."""
-        ctx.key = key
+    def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+        """Overwrite a dense x with the formula's result."""
+        ctx.name, ctx.key = name, key
         ctx.mark_dirty(x)
-        return run_("dropout", x, key)
+        return run_(name, x, key)
 
 
 @opaque
-class CompositeDropoutFunction(torch.autograd.Function):
+class CompositeDropFunction(torch.autograd.Function):
     """The same by torch's operators, for what a kernel does not take or would hide; it keeps as little."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, key: Key) -> torch.Tensor:
-        """Return the dropout of x."""
-        ctx.key = key
-        return _composite.dropout(x, key)
+    def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+        """Return the formula's result for x."""
+        ctx.name, ctx.key = name, key
+        return _composite.run(name, x, key)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return composite_dropout(grad_output, ctx.key), None
+        return None, composite_drop(FORMULAS[ctx.name].derivative, grad_output, ctx.key), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
+    def jvp(ctx: Any, _: None, tangent: torch.Tensor, __: None) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return composite_dropout(tangent, ctx.key)
+        return composite_drop(FORMULAS[ctx.name].derivative, tangent, ctx.key)
 
 
 @opaque
-class FunctorchDropoutFunction(torch.autograd.Function):
+class FunctorchDropFunction(torch.autograd.Function):
     """The same in the form that torch.func needs; its two calls more are worth microseconds on small tensors."""
 
     @staticmethod
-    def forward(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
-        """Return the dropout of x."""
-        key = p, _seeds.readable_for(x, seed), offset, order
-        return run("dropout", x, key) if has_kernel(x) and not _composite.is_watched() else _composite.dropout(x, key)
+    def forward(
+        name: str, x: torch.Tensor, p: float, seed: Any, offset: int, order: Order, noise: Noise
+    ) -> torch.Tensor:
+        """Return the formula's result for x."""
+        key = p, _seeds.readable_for(x, seed), offset, order, noise
+        return run(name, x, key) if has_kernel(x) and not _composite.is_watched() else _composite.run(name, x, key)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Keep the key; a seed that is a tensor belongs to a level of torch.func, which has to know of it."""
-        _, p, seed, offset, order = inputs
-        ctx.key = p, seed, offset, order
+        ctx.name, _, p, seed, offset, order, noise = inputs
+        ctx.key = p, seed, offset, order, noise
         if isinstance(seed, torch.Tensor):
-            ctx.key = p, None, offset, order
+            ctx.key = p, None, offset, order, noise
             ctx.save_for_backward(seed)
             ctx.save_for_forward(seed)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return _dropout_again(ctx, grad_output), None, None, None, None
+        return None, _derivative_at_level(ctx, grad_output), None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: Any) -> torch.Tensor:
+    def jvp(ctx: Any, _: None, tangent: torch.Tensor, *__: Any) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return _dropout_again(ctx, tangent)
+        return _derivative_at_level(ctx, tangent)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, p: float, seed: Any, offset: int, order: Order
+        info: Any, in_dims: tuple[int | None, ...], name: str, x: torch.Tensor, p: float, seed: Any, *rest: Any
     ) -> tuple[torch.Tensor, int]:
         """Apply to each row."""
-        x_dim, _, seed_dim, _, _ = in_dims
+        _, x_dim, _, seed_dim, *_ = in_dims
         return over_rows(
-            info.batch_size, x, x_dim, seed, seed_dim, lambda row, one: _dropout(row, p, one, offset, order)
+            info.batch_size, x, x_dim, seed, seed_dim, lambda row, one: _drop_at_level(name, row, p, one, *rest)
         )
 
 
@@ -126,22 +131,24 @@ def over_rows(
     return torch.stack([apply(row, one) for row, one in zip(rows, seeds, strict=True)]), 0
 
 
-def _dropout(x: torch.Tensor, p: float, seed: Any, offset: int, order: Order) -> torch.Tensor:
+def _drop_at_level(
+    name: str, x: torch.Tensor, p: float, seed: Any, offset: int, order: Order, noise: Noise
+) -> torch.Tensor:
     """Go on at the next level of torch.func, or below the last one."""
     if _are_functorch_transforms_active():
-        return dropout(x, (p, seed, offset, order))
-    key = p, _seeds.readable_for(x, seed), offset, order
-    return dropout(x, key) if has_kernel(x) and not _composite.is_watched() else composite_dropout(x, key)
+        return drop(name, x, (p, seed, offset, order, noise))
+    key = p, _seeds.readable_for(x, seed), offset, order, noise
+    return drop(name, x, key) if has_kernel(x) and not _composite.is_watched() else composite_drop(name, x, key)
 
 
-def _dropout_again(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-    p, seed, offset, order = ctx.key
-    return _dropout(x, p, ctx.saved_tensors[0] if seed is None else seed, offset, order)
+def _derivative_at_level(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    p, seed, *rest = ctx.key
+    return _drop_at_level(FORMULAS[ctx.name].derivative, x, p, ctx.saved_tensors[0] if seed is None else seed, *rest)
 
 
 # Function.apply binds an inspect.signature on every call, for functorch's sake; the C++ method below it does not.
-_apply: Any = super(torch.autograd.Function, DropoutFunction).apply
-_apply_in_place: Any = super(torch.autograd.Function, InPlaceDropoutFunction).apply
+_apply: Any = super(torch.autograd.Function, DropFunction).apply
+_apply_in_place: Any = super(torch.autograd.Function, InPlaceDropFunction).apply
 
 
 def _is_recorded(x: torch.Tensor) -> bool:
@@ -149,29 +156,29 @@ def _is_recorded(x: torch.Tensor) -> bool:
     return (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
 
 
-def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return the dropout of x, by the shortest way that autograd allows."""
+def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return a formula's result for x, by the shortest way that autograd allows."""
     if _are_functorch_transforms_active():
-        return FunctorchDropoutFunction.apply(x, *key)  # type: ignore[no-any-return, no-untyped-call]
-    return recorded_dropout(x, key)
+        return FunctorchDropFunction.apply(name, x, *key)  # type: ignore[no-any-return, no-untyped-call]
+    return recorded_drop(name, x, key)
 
 
-def recorded_dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return the dropout of x, where no transform of torch.func is active."""
+def recorded_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return a formula's result for x, where no transform of torch.func is active."""
     if _is_recorded(x):
-        return _apply(x, key)  # type: ignore[no-any-return]
-    return run("dropout", x, key)
+        return _apply(name, x, key)  # type: ignore[no-any-return]
+    return run(name, x, key)
 
 
-def composite_dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return the dropout of x by torch's operators, seen by whoever watches."""
+def composite_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return a formula's result for x by torch's operators, seen by whoever watches."""
     if _are_functorch_transforms_active() or not _is_recorded(x):
-        return _composite.dropout(x, key)
-    return CompositeDropoutFunction.apply(x, key)  # type: ignore[no-any-return, no-untyped-call]
+        return _composite.run(name, x, key)
+    return CompositeDropFunction.apply(name, x, key)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def dropout_(x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Overwrite x with its dropout, and return x."""
+def drop_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Overwrite x with a formula's result, and return x."""
     recorded = _is_recorded(x)
     if (
         _are_functorch_transforms_active()
@@ -179,11 +186,11 @@ def dropout_(x: torch.Tensor, key: Key) -> torch.Tensor:
         or (recorded and (x.is_leaf or x._is_view()))
         or x.is_inference()
         or x.is_neg()
-        or not is_counted(x, key[3])
+        or (key[4] is None and not is_counted(x, key[3]))
         or x.data_ptr() == 0
     ):
-        return x.copy_(dropout(x, key))  # torch's own rules and errors for all that is not plain
+        return x.copy_(drop(name, x, key))  # torch's own rules and errors for all that is not plain
     if recorded:
-        return _apply_in_place(x, key)  # type: ignore[no-any-return]
-    torch.autograd.graph.increment_version(run_("dropout", x, key))
+        return _apply_in_place(name, x, key)  # type: ignore[no-any-return]
+    torch.autograd.graph.increment_version(run_(name, x, key))
     return x

@@ -9,6 +9,8 @@ from torch._C import _get_tracing_state
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _cpu, _cuda
+from fastdrop._broadcast import NO_PATTERN, Pattern
+from fastdrop._key import Seed
 
 FLOATS: Final = {
     torch.float16: "float16",
@@ -18,9 +20,6 @@ FLOATS: Final = {
 }
 STRIDED: Final = torch.strided
 PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
-
-Seed = int | torch.Tensor  # 64 bits as a signed int, or an int64 tensor of one element on the device that is to read it
-
 
 def has_kernel(x: torch.Tensor) -> bool:
     """Return whether x is a plain tensor of a dtype and on a device that there are kernels for."""
@@ -33,21 +32,26 @@ def has_kernel(x: torch.Tensor) -> bool:
     )
 
 
-def run(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
-    """Write a kernel's result for x, element by element in the order of memory, to y: x itself, or an empty_like of it.
+def run(
+    name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int, pattern: Pattern = NO_PATTERN
+) -> None:
+    """Write a formula's result for x, element by element in the order of memory, to y: x itself, or an empty_like of it.
 
-    x: dense; offset: 64 bits as a signed integer.
+    x: dense; offset: 64 bits as a signed integer; pattern: how a mask that is broadcast lies over x.
     """
     count, source, target, dtype, device = x.numel(), x.data_ptr(), y.data_ptr(), FLOATS[x.dtype], x.get_device()
     if not (source and target):
         if x._is_zerotensor():  # zeros without memory, which autograd's forward mode makes
-            y.zero_()
+            run(name, y.zero_(), y, p, seed, offset, pattern)
         elif count:
             raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
-    elif device < 0:  # the CPU
-        _cpu.run(name, dtype, source, target, 0, count, p, seed, offset)  # type: ignore[arg-type]  # an int
+        return
+    if pattern is not NO_PATTERN:
+        name = f"runs_{name}" if pattern.inner == 1 else f"rows_{name}"
+    if device < 0:  # the CPU
+        _cpu.run(name, dtype, source, target, 0, count, p, seed, offset, pattern)  # type: ignore[arg-type]  # an int
     else:
-        _cuda.run(name, dtype, device, source, target, 0, count, p, seed, offset)
+        _cuda.run(name, dtype, device, source, target, 0, count, p, seed, offset, pattern)
 
 
 def run_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:

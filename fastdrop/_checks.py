@@ -1,6 +1,7 @@
 """Checks of arguments, with torch's own texts where torch has them."""
 
 import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -62,3 +63,18 @@ def check_range(start: Any, count: int) -> int:
     if not 0 <= first <= (TWO_64 >> 1) - count:
         raise ValueError(f"start has to be at least 0 and start + elements at most 2**63, but got {first} + {count}")
     return first
+
+
+def check_noise_shape(noise_shape: Any, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a mask for a tensor of this shape: of each dimension 1, its size, or None for its size."""
+    if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
+        raise TypeError(
+            f"noise_shape has to be a sequence of integers and None, but got {type(noise_shape).__name__}: {noise_shape!r}"
+        )
+    sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
+    if len(sizes) != len(shape):
+        raise ValueError(f"noise_shape has to have {len(shape)} entries, as the input's shape {tuple(shape)} has, but got {sizes}")
+    noise = tuple(of_input if size is None else size for size, of_input in zip(sizes, shape, strict=True))
+    if any(size not in (1, of_input) for size, of_input in zip(noise, shape, strict=True)):
+        raise ValueError(f"entries of noise_shape have to be None, 1 or the input's {tuple(shape)}, but got {sizes}")
+    return noise

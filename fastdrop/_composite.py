@@ -1,7 +1,7 @@
-"""Dropout by torch's own operators, with a mask of the stream: for all that a kernel cannot take by its address.
+"""The family by torch's own operators, with masks of the stream: for all that a kernel cannot take by its address.
 
-Other devices, complex numbers, traces, dispatch modes, batches of torch's older vmap. Where autograd looks inside, as
-under torch.func, it keeps the mask.
+Other devices, complex numbers, traces, dispatch modes, batches of torch's older vmap, masks that lie over a tensor in
+a way that no kernel knows. Where autograd looks inside, as under torch.func, it keeps the mask.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 
 from fastdrop._backend import mask
-from fastdrop._layout import Key
-from fastdrop_kernels.formulas.dropout import scale
+from fastdrop._key import Key
+from fastdrop_kernels.formulas import FORMULAS
 
 
 def is_watched() -> bool:
@@ -18,10 +18,11 @@ def is_watched() -> bool:
     return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
 
 
-def dropout(x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return the dropout of x."""
-    p, seed, offset, order = key
-    keep = mask(x.shape, p, seed, offset, strides=order, device=x.device)
+def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Return the result of a formula for x."""
+    p, seed, offset, order, noise = key
+    keep = mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device)
     compute = np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
-    factor = float(scale(p, compute)) if p < 1 else 0.0
-    return torch.where(keep, x * factor, 0)
+    scale, shift, fill = map(float, FORMULAS[name].factors(p, compute))
+    kept = x * scale if shift == 0 else x * scale + shift
+    return torch.where(keep, kept, fill)

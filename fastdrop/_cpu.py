@@ -3,6 +3,7 @@
 from typing import Final
 
 from fastdrop import _threads
+from fastdrop._broadcast import NO_PATTERN, Pattern
 from fastdrop._threads import WORTH_SHARING
 from fastdrop_kernels.cpu.kernels import address
 from fastdrop_kernels.cpu.launch import run as launch
@@ -11,13 +12,17 @@ from fastdrop_kernels.cpu.pages import HUGE_FROM, prefer_huge_pages
 ITEMSIZE: Final = {"bool": 1, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
-def run(name: str, dtype: str, x: int, y: int, start: int, count: int, p: float, seed: int, offset: int) -> None:
+def run(
+    name: str, dtype: str, x: int, y: int, start: int, count: int,
+    p: float, seed: int, offset: int, pattern: Pattern = NO_PATTERN,
+) -> None:  # fmt: skip
     """Run a kernel on `count` elements; x, y: addresses; start: the first element's index in the stream."""
     kernel = address(name, dtype)
+    repeat, inner = pattern
     if count < WORTH_SHARING:  # known before any question about threads, which would cost a small tensor a microsecond
-        launch(kernel, x, y, start, count, seed, offset, p)
+        launch(kernel, x, y, start, count, seed, offset, p, repeat, inner)
         return
     itemsize = ITEMSIZE[dtype]
     if count * itemsize >= HUGE_FROM and x != y:
         prefer_huge_pages(y, count * itemsize)
-    _threads.run(kernel, x, y, start, count, itemsize, seed, offset, p)
+    _threads.run(kernel, x, y, start, count, itemsize, seed, offset, p, repeat, inner)

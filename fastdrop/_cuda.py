@@ -7,6 +7,8 @@ from typing import Final
 
 import torch
 
+from fastdrop._broadcast import NO_PATTERN, Pattern
+
 Launch = Callable[..., None]  # fastdrop_kernels.cuda.launch.run with its kernel
 
 _launches: Final[dict[tuple[str, str, int], Launch]] = {}  # of the kernels loaded, by name, dtype and device
@@ -65,7 +67,7 @@ def load(name: str, dtype: str, device: int) -> Launch:
 
 def run(
     name: str, dtype: str, device: int, x: int, y: int, start: int, count: int,
-    p: float, seed: int | torch.Tensor, offset: int,
+    p: float, seed: int | torch.Tensor, offset: int, pattern: Pattern = NO_PATTERN,
 ) -> None:  # fmt: skip
     """Launch a kernel on `count` elements; x, y: addresses; start: the first element's index in the stream.
 
@@ -74,7 +76,7 @@ def run(
     launch = _launches.get((name, dtype, device)) or load(name, dtype, device)
     value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
     if device == torch.cuda.current_device():
-        launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address)
+        launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *pattern)
     else:
         with torch.cuda.device(device):
-            launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address)
+            launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *pattern)

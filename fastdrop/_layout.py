@@ -6,11 +6,10 @@ tensor, or None for row by row; it is what a backward keeps, for gradients come 
 
 import torch
 
-from fastdrop._backend import Seed
+from fastdrop import _composite
 from fastdrop._backend import run as run_kernel
-
-Order = tuple[int, ...] | None
-Key = tuple[float, Seed, int, Order]  # p, seed, offset, order: all that a mask depends on
+from fastdrop._broadcast import Pattern, pattern_of
+from fastdrop._key import Key, Noise, Order
 
 
 def order_of(x: torch.Tensor) -> Order:
@@ -38,22 +37,36 @@ def in_order(x: torch.Tensor, order: Order) -> torch.Tensor:
 
 
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return a kernel's result for x; dense strides are kept, as native's are."""
-    p, seed, offset, order = key
+    """Return a formula's result for x; dense strides are kept, as native's are."""
+    p, seed, offset, order, noise = key
     # The first half of is_counted stands here too: the call would cost 64 elements one percent of their time.
-    if (x.is_contiguous() if order is None else is_counted(x, order)) and not x.is_neg():
+    if noise is None and (x.is_contiguous() if order is None else is_counted(x, order)) and not x.is_neg():
         y = torch.empty_like(x)
         run_kernel(name, x, y, p, seed, offset)
         return y
     if x.layout != torch.strided:  # the gradient of a gather can be sparse
         x = x.to_dense()
+    if (pattern := _pattern_over(x, noise)) is not None:
+        y = torch.empty_like(x)
+        run_kernel(name, x, y, p, seed, offset, pattern)
+        return y
     y = run_(name, in_order(x, order), key)
     native = torch.empty_like(x)
     return y if native.stride() in (x.stride(), y.stride()) else native.copy_(y)
 
 
 def run_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Overwrite x, whose memory is in the key's order, with a kernel's result, and return x."""
-    p, seed, offset, _ = key
-    run_kernel(name, x, x, p, seed, offset)
+    """Overwrite x, whose memory is in the key's order, with a formula's result, and return x."""
+    p, seed, offset, _, noise = key
+    if noise is None:
+        run_kernel(name, x, x, p, seed, offset)
+    elif (pattern := _pattern_over(x, noise)) is not None:
+        run_kernel(name, x, x, p, seed, offset, pattern)
+    else:
+        x.copy_(_composite.run(name, x, key))
     return x
+
+
+def _pattern_over(x: torch.Tensor, noise: Noise) -> Pattern | None:
+    """Return how the mask lies over x where a kernel can apply it there."""
+    return None if noise is None or x.is_neg() else pattern_of(tuple(x.shape), x.stride(), noise)

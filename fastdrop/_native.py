@@ -1,6 +1,9 @@
-"""What the kernels do not take, and what happens to it: native torch, right everywhere, if slower."""
+"""What the kernels do not take, and what happens to it: native torch where it has the operator, else torch's operators.
 
-from typing import Final
+Right everywhere, if slower.
+"""
+
+from typing import Any, Final
 
 import torch
 from torch._C import (
@@ -9,12 +12,13 @@ from torch._C import (
     _get_tracing_state,
     _TorchDispatchModeKey,
 )
-from torch.nn.functional import dropout as native_dropout
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _operators, _seeds
-from fastdrop._backend import Seed, has_kernel
+from fastdrop._backend import has_kernel
+from fastdrop._key import Noise, Seed
 from fastdrop._layout import order_of
+from fastdrop._members import Member
 
 GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
@@ -24,30 +28,43 @@ def is_graphed() -> bool:
     return any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
-def dropout(
+def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
+    """Return what torch has of this name, or raise its error; where it has nothing, an error that says what is taken."""
+    if member.native is not None:
+        return member.native(x, p, True, inplace)
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{member.name} needs a tensor, but got {type(x).__name__}: {x!r}")
+    kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
+    raise TypeError(f"{member.name} needs a strided tensor of floating point or complex numbers, but got {kind}")
+
+
+def drop(
+    member: Member,
     x: torch.Tensor,
     p: float,
     inplace: bool,
+    noise: Noise,
     seed: Seed | None,
     offset: int,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """Return native dropout; where there is a key, or only a mode that watches, this stream's by torch's operators."""
+    """Return native's result; where there is a key, or only a mode that watches, this stream's by torch's operators."""
     if is_graphed():
-        return _operators.dropout(x, p, inplace, seed, offset, generator)
+        return _operators.drop(member, x, p, inplace, noise, seed, offset, generator)
     keyed = seed is not None or generator is not None
-    if not keyed and (_get_tracing_state() is not None or not has_kernel(x)):
-        return native_dropout(x, p, True, inplace)
-    if not (x.is_floating_point() or x.is_complex()):
-        return native_dropout(x, p, True, inplace)  # integers: no mask to speak of, or torch's error
-    if x.is_nested or x.layout is not torch.strided:
+    if member.native is not None and not keyed and (_get_tracing_state() is not None or not has_kernel(x)):
+        return native(member, x, p, inplace)
+    if not _operators.takes(x):
+        if member.native is None or not (x.is_floating_point() or x.is_complex()):
+            return native(member, x, p, inplace)  # integers have no mask to speak of, or torch's error
         kind = "a nested tensor" if x.is_nested else x.layout
-        raise RuntimeError(f"dropout with a seed or a generator needs a strided tensor, but got {kind}")
+        raise RuntimeError(f"{member.name} with a seed or a generator needs a strided tensor, but got {kind}")
+    order = None if noise is not None else order_of(x)
     if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
         key = _seeds.draw_tensor(generator, x) if seed is None else seed
-        y = _autograd.dropout(x, (p, key, offset, order_of(x)))
+        y = _autograd.drop(member.formula, x, (p, key, offset, order, noise))
     else:
         with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
             key = _seeds.of(x, seed, generator)
-        y = _autograd.composite_dropout(x, (p, key, offset, order_of(x)))
+        y = _autograd.composite_drop(member.formula, x, (p, key, offset, order, noise))
     return x.copy_(y) if inplace else y

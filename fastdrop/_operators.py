@@ -17,17 +17,22 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _backend, _composite, _seeds
+from fastdrop import _backend, _composite, _native, _seeds
 from fastdrop._autograd import over_rows
 from fastdrop._backend import PLAIN, has_kernel
-from fastdrop._checks import check_probability, check_range, check_seed
+from fastdrop._checks import check_noise_shape, check_probability, check_range, check_seed
+from fastdrop._key import Noise, Seed
 from fastdrop._layout import in_order, is_counted, order_of, run
+from fastdrop._members import Member
 from fastdrop._opaque import opaque
+from fastdrop_kernels.formulas import FORMULAS
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     # strides: of the dense tensor in whose memory's order elements are counted; default: input's, or row by row
-    "dropout(Tensor input, float p, Tensor seed, SymInt offset=0, SymInt[]? strides=None) -> Tensor",
+    # noise: the shape of a mask that is broadcast; formula: what is computed of an element and its draw
+    "dropout(Tensor input, float p, Tensor seed, SymInt offset=0, SymInt[]? strides=None, SymInt[]? noise=None, "
+    'str formula="dropout") -> Tensor',
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),
 )
 _library.define(
@@ -43,14 +48,14 @@ def takes(x: torch.Tensor) -> bool:
     return not x.is_nested and x.layout is torch.strided and (x.is_floating_point() or x.is_complex())
 
 
-def dropout(
-    x: torch.Tensor, p: float, inplace: bool, seed: int | torch.Tensor | None, offset: int, generator: Any
+def drop(
+    member: Member, x: torch.Tensor, p: float, inplace: bool, noise: Noise, seed: Seed | None, offset: int, generator: Any
 ) -> torch.Tensor:
-    """Put a dropout of x into the graph that is being recorded; what the operator does not take stays torch's."""
+    """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
-        return torch.nn.functional.dropout(x, p, True, inplace)
+        return _native.native(member, x, p, inplace)
     key = _seeds.draw_tensor(generator, x) if seed is None else _as_tensor(seed)
-    y: torch.Tensor = operator(x, p, key, offset)
+    y: torch.Tensor = operator(x, p, key, offset, None, noise, member.formula)
     return x.copy_(y) if inplace else y
 
 
@@ -71,21 +76,25 @@ def _as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
 
 @opaque
 def _dropout(
-    x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
-) -> torch.Tensor:
-    """Return the dropout of x, like x in memory, or in memory of the strides that elements are counted by."""
+    x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0,
+    strides: Sequence[int] | None = None, noise: Sequence[int] | None = None, formula: str = "dropout",
+) -> torch.Tensor:  # fmt: skip
+    """Return the formula's result, like x in memory, or in memory of the strides that elements are counted by."""
     check_probability(p)
     check_seed(seed)
-    order = order_of(x)
-    if strides is not None:
+    if noise is not None:
+        order, noise = None, check_noise_shape(noise, x.shape)
+    elif strides is None:
+        order = order_of(x)
+    else:
         order = order_of(torch.empty_strided(x.shape, strides, device="meta"))
         x = x if is_counted(x, order) else in_order(x, order)
-    key = p, _seeds.readable_for(x, seed), offset, order
-    return run("dropout", x, key) if has_kernel(x) else torch.empty_like(x).copy_(_composite.dropout(x, key))
+    key = p, _seeds.readable_for(x, seed), offset, order, noise
+    return run(formula, x, key) if has_kernel(x) else torch.empty_like(x).copy_(_composite.run(formula, x, key))
 
 
 def _fake(
-    x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None
+    x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None, *_: Any
 ) -> torch.Tensor:
     """Return an empty tensor like the operator's result."""
     return torch.empty_like(x) if strides is None else x.new_empty_strided(x.shape, strides)
@@ -124,29 +133,29 @@ class OperatorFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, keyset: Any, x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Any = None
-    ) -> torch.Tensor:
-        """Return the dropout of x."""
-        ctx.p, ctx.offset = p, offset
-        ctx.strides = strides or _counted_by(x)
+        ctx: Any, keyset: Any, x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0,
+        strides: Any = None, noise: Any = None, formula: str = "dropout",
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the operator's result."""
+        counted_by = None if noise is not None else strides or _counted_by(x)
+        ctx.p, ctx.rest = p, (offset, counted_by, noise, FORMULAS[formula].derivative)
         ctx.save_for_backward(seed)
         ctx.save_for_forward(seed)
         # A level of torch.func further out records below this one, and a Function's forward would forbid it.
         with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return operator.redispatch(  # type: ignore[no-any-return]
-                keyset & torch._C._after_autograd_keyset, x, p, seed, offset, strides
+                keyset & torch._C._after_autograd_keyset, x, p, seed, offset, strides, noise, formula
             )
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        grad = operator(grad_output, ctx.p, *ctx.saved_tensors, ctx.offset, ctx.strides)
-        return None, grad, None, None, None, None
+        return None, operator(grad_output, ctx.p, *ctx.saved_tensors, *ctx.rest), None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, _: None, tangent: torch.Tensor, *__: Any) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return operator(tangent, ctx.p, *ctx.saved_tensors, ctx.offset, ctx.strides)  # type: ignore[no-any-return]
+        return operator(tangent, ctx.p, *ctx.saved_tensors, *ctx.rest)  # type: ignore[no-any-return]
 
 
 _apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for no setup_context

@@ -9,8 +9,8 @@ import threading
 
 import torch
 
-from fastdrop._backend import Seed
 from fastdrop._checks import TWO_64, signed64
+from fastdrop._key import Seed
 
 SEED_END = (1 << 63) - 1  # what torch.randint can draw below
 PER_DRAW = 4  # a CUDA generator counts the numbers it has given, by fours

@@ -32,7 +32,7 @@ def host_bytes(address: int, size: int) -> np.ndarray:
 
 def execute(launch: Launch) -> None:
     """Do what a GPU would do at a launch: run the kernel of that name on the addresses that it was given."""
-    _, name, dtype = launch.function.split("_")
+    name, dtype = launch.function.removeprefix("fastdrop_").rsplit("_", 1)
     kernel = interpreted(name, dtype, GPUS[launch.device].capability)
     args = launch.read([each.type for each in kernel.params])
     given = dict(zip((each.name for each in kernel.params), args, strict=True))

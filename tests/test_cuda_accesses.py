@@ -13,7 +13,8 @@ from ptx import Kernel, Memory
 from fastdrop_kernels.cuda.compiler import compile_ptx
 from fastdrop_kernels.cuda.elements import float32
 from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
-from fastdrop_kernels.cuda.tiles import PARAMETERS, kernel
+from fastdrop_kernels.cuda.grid import PARAMETERS
+from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 
 GRID, THREADS, SEED = 2, 128, 11
@@ -53,7 +54,7 @@ def test_float32_dealt_or_not_is_the_same_from_half_the_sectors(capability):
     x = np.random.default_rng(0).standard_normal(5003).astype(np.float32)
     results, sectors = [], []
     for element in (float32.ADJACENT, float32.DEALT):
-        ptx = compile_ptx(kernel(FORMULAS["dropout"], element, element), PARAMETERS, capability, "one_way")
+        ptx = compile_ptx(kernel(FORMULAS["dropout"], element), PARAMETERS, capability, "one_way")
         y, statistics = run(Kernel(ptx), x)
         results.append(y)
         sectors.append(statistics.load.touched)

@@ -23,7 +23,8 @@ BFLOAT16_ON_SM75 = 18  # it has no instruction that rounds to bfloat16: integer 
 REGISTERS = 64  # so that 1024 threads fit into a multiprocessor's 65536
 PARAMETERS = {
     **{name: "u64" for name in ("x", "y", "start", "count", "seed", "seed_address", "offset", "p32")},
-    "factors": "f64",
+    **{name: "f64" for name in ("scale", "shift", "fill")},
+    **{name: "u64" for name in ("repeat", "inner")},
 }
 
 cases = pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ptx import Memory, Statistics
 from fastdrop_kernels.cpu import kernels as cpu_kernels
 from fastdrop_kernels.cpu import launch as cpu_launch
 from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, formula_name
 
 GRID, THREADS = 3, 64  # fewer threads than most cases have tiles: each goes through its loops more than once
 SEED, OFFSET = 0x7EDCBA98_76543210, 2**63 + 7
@@ -55,10 +55,10 @@ def placed(array: np.ndarray, elements: int) -> np.ndarray:
     return copy
 
 
-def numbers(name: str, dtype: str, p: float) -> tuple[int, float]:
+def numbers(name: str, dtype: str, p: float) -> tuple[float, ...]:
     """Return p as the kernels take it."""
-    with np.errstate(divide="ignore"):
-        return round(p * 2**32), float(FORMULAS[name].factors(p, np.float64 if dtype == "float64" else np.float32))
+    compute = np.float64 if dtype == "float64" else np.float32
+    return round(p * 2**32), *map(float, FORMULAS[formula_name(name)].factors(p, compute))
 
 
 class Run:
@@ -93,6 +93,8 @@ class Run:
             address,
             signed(OFFSET),
             *numbers(self.name, self.dtype, p),
+            0,
+            0,
         ]
         statistics = self.kernel(grid, THREADS, args, memory)
         read = 0 if self.name == "mask" else x.nbytes
@@ -104,7 +106,7 @@ class Run:
         """Return what the CPU kernel makes of x."""
         y = np.zeros_like(x)
         address = cpu_kernels.address(self.name, self.dtype)
-        cpu_launch.run(address, x.ctypes.data, y.ctypes.data, start, x.size, SEED, signed(OFFSET), p)
+        cpu_launch.run(address, x.ctypes.data, y.ctypes.data, start, x.size, SEED, signed(OFFSET), p, 0, 0)
         return y
 
 
@@ -193,7 +195,7 @@ def test_elements_and_threads_beyond_32_bits(run, dtype):
     memory, before = Memory(), block * x.nbytes
     memory.add(x, x.ctypes.data, readonly=True)
     memory.add(y, y.ctypes.data)
-    key = SEED, 0, signed(OFFSET), *numbers(run.name, dtype, 0.3)
+    key = SEED, 0, signed(OFFSET), *numbers(run.name, dtype, 0.3), 0, 0
     args = [x.ctypes.data - before, y.ctypes.data - before, 0, 2**36 + 5, *key]
     run.kernel(2**31 - 1, THREADS, args, memory, blocks=[block])
     assert_same(y, run.wanted(x, block * per_block), dtype)

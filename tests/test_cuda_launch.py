@@ -52,7 +52,7 @@ def on_cpu(name: str, dtype: str, x: np.ndarray, *rest: Any) -> np.ndarray:
     """Return what the CPU's kernel makes of x; rest: start, seed, offset, p."""
     y = np.zeros_like(x)
     start, *key = rest
-    cpu_launch.run(cpu_kernels.address(name, dtype), x.ctypes.data, y.ctypes.data, start, x.size, *key)
+    cpu_launch.run(cpu_kernels.address(name, dtype), x.ctypes.data, y.ctypes.data, start, x.size, *key, 0, 0)
     return y
 
 
@@ -70,7 +70,7 @@ def launch_nothing(kernel: launch.Kernel, stream: int = STREAM) -> None:
 
 def given_to(arrived: Launch) -> dict[str, int | float]:
     """Return a launch's parameters by the names that the kernel has for them."""
-    name, dtype = arrived.function.split("_")[1:]
+    name, dtype = arrived.function.removeprefix("fastdrop_").rsplit("_", 1)
     parameters = interpreted(name, dtype, GPUS[arrived.device].capability).params
     read = arrived.read([each.type for each in parameters])
     return dict(zip((each.name for each in parameters), read, strict=True))
@@ -81,10 +81,9 @@ def given_to(arrived: Launch) -> dict[str, int | float]:
 def test_parameters_arrive_exactly(driver, dtype, p):
     kernel = launch.load("dropout", dtype, 0)
     for seed, offset, address in ((-1, -(2**63), 0), (2**63 - 1, -2, NOWHERE), (0x0123456789ABCDEF, 5, 16)):
-        launch.run(kernel, STREAM, NOWHERE, NOWHERE + 64, 2**33 + 9, 2**40 - 1, seed, offset, p, address)
+        launch.run(kernel, STREAM, NOWHERE, NOWHERE + 64, 2**33 + 9, 2**40 - 1, seed, offset, p, address, 2**34, 5)
         compute = np.float32 if dtype == "float32" else np.float64
-        with np.errstate(divide="ignore"):
-            factors = float(compute(1) / compute(1 - p))
+        scale = float(compute(1) / compute(1 - p)) if p < 1 else 0.0
         assert given_to(driver.launches[-1]) == {
             "x": NOWHERE,
             "y": NOWHERE + 64,
@@ -94,7 +93,11 @@ def test_parameters_arrive_exactly(driver, dtype, p):
             "seed_address": address,
             "offset": offset % 2**64,
             "p32": int(np.rint(p * 2**32)),
-            "factors": factors,
+            "scale": scale,
+            "shift": 0.0,
+            "fill": 0.0,
+            "repeat": 2**34,
+            "inner": 5,
         }
 
 

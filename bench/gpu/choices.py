@@ -19,7 +19,8 @@ from fastdrop_kernels.cuda import kernels, launch
 from fastdrop_kernels.cuda.compiler import compile_ptx, link
 from fastdrop_kernels.cuda.elements import element, float32
 from fastdrop_kernels.cuda.packages import core
-from fastdrop_kernels.cuda.tiles import PARAMETERS, kernel
+from fastdrop_kernels.cuda.grid import PARAMETERS
+from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 
 SIZES: Final = (1 << 26, 1 << 22)
@@ -52,7 +53,7 @@ def variants(dtype: str, capability: tuple[int, int]) -> Iterator[tuple[str, Var
     if dtype == "float32":
         is_dealt = element(dtype, capability) is float32.DEALT
         name, other = ("adjacent", float32.ADJACENT) if is_dealt else ("dealt", float32.DEALT)
-        made = kernel(FORMULAS["dropout"], other, other)
+        made = kernel(FORMULAS["dropout"], other)
         yield name, Variant(compile_ptx(made, PARAMETERS, capability, kernels.entry_name("dropout", dtype)))
     for loads, stores in ((".cs", ""), ("", ".cs"), (".cs", ".cs"), (".cg", "")):
         yield f"ld{loads} st{stores}", Variant(hinted(shipped, loads, stores))

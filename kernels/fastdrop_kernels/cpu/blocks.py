@@ -12,6 +12,7 @@ caching and launching know no more of it. ``arguments`` are 64-bit words:
     start     index in the mask stream of the first element
     count     elements
     seed, offset, p (the bits of a float64)
+    repeat, inner   how a mask is broadcast (see broadcast.py)
 """
 
 from typing import Any, Final
@@ -40,10 +41,16 @@ block_threshold: Final = inlined(stream.block_threshold)
 
 
 @inlined
-def clear(words: Any, counters: Any) -> None:
-    """Make all draws of a number of counters 0."""
-    for i in range(u64(2) * counters):
-        words[i] = u64(0)
+def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset: Any) -> Any:
+    """Write the draws of n elements of one block from `first` on, in whole counters; return how many come before them."""
+    counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
+    counters = (skipped + n + DRAWS_PER_COUNTER - u64(1)) // DRAWS_PER_COUNTER
+    if threshold > HIGHEST_DRAW:  # drops all: so does a draw of 0, whatever the limit
+        for i in range(u64(2) * counters):
+            words[i] = u64(0)
+    else:
+        fill(words, counter, counters, seed, offset)
+    return skipped
 
 
 @inlined
@@ -60,16 +67,15 @@ def apply(
         y[i] = if_kept if draws[i] >= limit else if_dropped
 
 
-def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> Any:
-    """Compile the kernel that applies `formula` to elements read as `source` and written as `target`.
+def kernel(formula: Formula, dtype: str, element: Element) -> Any:
+    """Compile the kernel that applies `formula` to every element with a draw of its own.
 
     What the compiled function takes from here are module-level functions and classes: Numba finds cached code by their
     pickled names, while a function made in here would be pickled differently by every process.
     """
-    _, factors_of, kept, dropped = formula
-    read, widen, compute = source.storage, source.widen, source.compute
-    write, narrow = target.storage, target.narrow
-    x_bytes, y_bytes = u64(np.dtype(read).itemsize), u64(np.dtype(write).itemsize)
+    factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
+    storage, compute, widen, narrow = element
+    itemsize = u64(np.dtype(storage).itemsize)
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
         x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
@@ -84,24 +90,19 @@ def kernel(formula: Formula, dtype: str, source: Element, target: Element) -> An
             first, end = max(block * BLOCK, start), min((block + u64(1)) * BLOCK, start + count)
             while first < end:
                 n = min(PIECE - first % PIECE, end - first)
-                x, y = x_address + (first - start) * x_bytes, y_address + (first - start) * y_bytes
-                counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
+                x, y = x_address + (first - start) * itemsize, y_address + (first - start) * itemsize
                 if n == PIECE and threshold <= HIGHEST_DRAW:  # the same with a constant count: no remainder loops
-                    for line in range(PIECE * x_bytes // LINE):
+                    for line in range(PIECE * itemsize // LINE):
                         prefetch(x + AHEAD + line * LINE)
-                    fill(words, counter, PIECE // DRAWS_PER_COUNTER, seed, offset)
+                    fill(words, first // DRAWS_PER_COUNTER, PIECE // DRAWS_PER_COUNTER, seed, offset)
                     apply(
-                        carray(pointer(x, read), (PIECE,)), carray(pointer(y, write), (PIECE,)),
+                        carray(pointer(x, storage), (PIECE,)), carray(pointer(y, storage), (PIECE,)),
                         carray(pointer(draws, np.uint16), (PIECE,)), limit, factors, widen, kept, dropped, narrow,
                     )  # fmt: skip
                 else:
-                    counters = (skipped + n + DRAWS_PER_COUNTER - u64(1)) // DRAWS_PER_COUNTER
-                    if threshold > HIGHEST_DRAW:  # drops all: so does a draw of 0, whatever the limit
-                        clear(words, counters)
-                    else:
-                        fill(words, counter, counters, seed, offset)
+                    skipped = fill_piece(words, first, n, threshold, seed, offset)
                     apply(
-                        carray(pointer(x, read), (n,)), carray(pointer(y, write), (n,)),
+                        carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)),
                         carray(pointer(draws + skipped * u64(2), np.uint16), (n,)),
                         limit, factors, widen, kept, dropped, narrow,
                     )  # fmt: skip

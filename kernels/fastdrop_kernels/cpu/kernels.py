@@ -1,22 +1,29 @@
 """The compiled kernels by name and dtype, each compiled (or loaded from the cache) when it is first asked for."""
 
 import functools
-from typing import Any
+from typing import Any, Final
 
-from fastdrop_kernels.cpu.blocks import kernel
+from fastdrop_kernels.cpu import blocks, rows, runs
 from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.elements import BYTE, ELEMENTS
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, formula_name
 
 for formula in FORMULAS.values():
     for function in (formula.factors, formula.kept, formula.dropped):
         inlined(function)
 
 
+LOOPS: Final = {"": blocks.kernel, "runs_": runs.kernel, "rows_": rows.kernel}  # how a mask lies over elements
+
+
 def compiled(name: str, dtype: str) -> Any:
-    """Return the C callback of an operation for a dtype ("float32", ...; "bool" for a mask)."""
-    element = BYTE if dtype == "bool" else ELEMENTS[dtype]
-    return kernel(FORMULAS[name], dtype, element, element)
+    """Return the C callback of a kernel for a dtype ("float32", ...; "bool" for a mask).
+
+    Its name is that of a formula, after one of `LOOPS`: "dropout", "runs_dropout", "rows_dropout".
+    """
+    formula = formula_name(name)
+    loop = LOOPS[name.removesuffix(formula)]
+    return loop(FORMULAS[formula], dtype, BYTE if dtype == "bool" else ELEMENTS[dtype])
 
 
 @functools.cache

@@ -18,7 +18,10 @@ from fastdrop_kernels.formulas import FORMULAS
 NO_CACHE: Final = (OSError, RuntimeError)  # it cannot be read or written; there is no home folder for it
 ELF_HEADER: Final = struct.Struct("<4s28xQQ6x4H2x")  # magic; places of the two tables; sizes of their entries, numbers
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
-KERNELS: Final = (*(("dropout", dtype) for dtype in FLOATS), ("mask", "bool"))  # name, dtype
+KERNELS: Final = (  # name, dtype
+    *((loop + name, dtype) for name in FORMULAS if name != "mask" for loop in ("", "runs_", "rows_") for dtype in FLOATS),
+    ("mask", "bool"),
+)
 
 Capability = tuple[int, int]
 
@@ -37,11 +40,10 @@ def arch_of(capability: Capability) -> str:
 def ptx(name: str, dtype: str, capability: Capability) -> str:
     """Return a kernel's PTX (dtype: "float32", ...; "bool" for a mask). It needs numba-cuda, but no GPU."""
     from fastdrop_kernels.cuda.compiler import compile_ptx  # here, as cubins run where numba-cuda is missing
-    from fastdrop_kernels.cuda.elements import element
-    from fastdrop_kernels.cuda.tiles import PARAMETERS, kernel
+    from fastdrop_kernels.cuda.grid import PARAMETERS
+    from fastdrop_kernels.cuda.loops import kernel
 
-    one = element(dtype, capability)
-    return compile_ptx(kernel(FORMULAS[name], one, one), PARAMETERS, capability, entry_name(name, dtype))
+    return compile_ptx(kernel(name, dtype, capability), PARAMETERS, capability, entry_name(name, dtype))
 
 
 def cache_folder() -> pathlib.Path:

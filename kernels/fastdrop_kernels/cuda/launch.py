@@ -15,7 +15,7 @@ from fastdrop_kernels import stream
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
 from fastdrop_kernels.cuda.kernels import cubin, entry_name
 from fastdrop_kernels.cuda.packages import check_driver, core
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, formula_name
 
 THREADS: Final = 256  # of a block
 TILES_PER_THREAD: Final = 4  # in large launches: what a thread computes once it then uses four times
@@ -31,16 +31,16 @@ class Kernel(NamedTuple):
     handle: Any
     tile: int  # elements that a thread works on at a time
     multiprocessors: int
-    numbers: Callable[[float], tuple[int, float]]  # p -> (p32, factors), remembered
+    numbers: Callable[[float], tuple[int, float, float, float]]  # p -> (p32, scale, shift, fill), remembered
 
 
-def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float]]:
-    compute = np.float64 if dtype == "float64" else np.float32
+def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float, float, float]]:
+    compute, formula = np.float64 if dtype == "float64" else np.float32, FORMULAS[formula_name(name)]
 
     @functools.lru_cache(maxsize=256)
-    def numbers(p: float) -> tuple[int, float]:
-        with np.errstate(divide="ignore"):  # 1 / (1 - 1): nothing is kept that could be multiplied by it
-            return round(p * 2.0**32), float(FORMULAS[name].factors(p, compute))
+    def numbers(p: float) -> tuple[int, float, float, float]:
+        scale, shift, fill = map(float, formula.factors(p, compute))
+        return round(p * 2.0**32), scale, shift, fill
 
     return numbers
 
@@ -103,20 +103,19 @@ def _config(count: int, tile: int, multiprocessors: int) -> Any:
 
 def run(
     kernel: Kernel, stream_handle: int, x: int, y: int, start: int, count: int,
-    seed: int, offset: int, p: float, seed_address: int = 0,
+    seed: int, offset: int, p: float, seed_address: int = 0, repeat: int = 0, inner: int = 0,
 ) -> None:  # fmt: skip
     """Launch a kernel on `count` elements; it runs when the stream comes to it.
 
     kernel: of `load`, for the device that is current, as whoever switches devices sees to; stream_handle: the
     driver's; x, y: addresses of the first element in device memory (equal to work in place); start: its index in the
     mask stream; seed, offset: 64 bits each, as signed integers; p: drop probability; seed_address: if not 0, where in
-    device memory the seed is when the kernel runs.
+    device memory the seed is when the kernel runs; repeat, inner: how a mask is broadcast, for kernels that do.
     """
     device, handle, tile, multiprocessors, numbers = kernel
     if device not in _thread.devices:
         make_current(device)
-    p32, factors = numbers(p)
     core_launch(
         _stream(stream_handle, device), _config(count, tile, multiprocessors), handle,
-        x, y, start, count, seed, seed_address, offset, p32, factors,
+        x, y, start, count, seed, seed_address, offset, *numbers(p), repeat, inner,
     )  # fmt: skip

@@ -2,10 +2,18 @@
 
 from typing import Final
 
-from fastdrop_kernels.formulas.dropout import DROPOUT
+from fastdrop_kernels.formulas.alpha import ALPHA_DROPOUT, ALPHA_DROPOUT_DERIVATIVE
+from fastdrop_kernels.formulas.dropout import DROP, DROPOUT
 from fastdrop_kernels.formulas.formula import Formula
 from fastdrop_kernels.formulas.mask import MASK
 
-__all__ = ["FORMULAS", "Formula"]
+__all__ = ["FORMULAS", "Formula", "formula_name"]
 
-FORMULAS: Final[dict[str, Formula]] = {formula.name: formula for formula in (DROPOUT, MASK)}
+FORMULAS: Final[dict[str, Formula]] = {
+    formula.name: formula for formula in (DROPOUT, DROP, ALPHA_DROPOUT, ALPHA_DROPOUT_DERIVATIVE, MASK)
+}
+
+
+def formula_name(name: str) -> str:
+    """Return the formula's part of a kernel's name; before it stands how a mask lies over elements: "runs_", "rows_"."""
+    return name.removeprefix("runs_").removeprefix("rows_")

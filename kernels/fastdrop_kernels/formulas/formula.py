@@ -11,6 +11,7 @@ class Formula(NamedTuple):
     """
 
     name: str
-    factors: Callable[[Any, Any], Any]  # (p, compute class) -> what `kept` and `dropped` need, once a call
+    derivative: str  # name of the formula that makes gradients and tangents of it, linear in its element
+    factors: Callable[[Any, Any], Any]  # (p, compute class) -> (scale, shift, fill), once a call
     kept: Callable[[Any, Any], Any]  # (value, factors) -> result where the element is kept
     dropped: Callable[[Any, Any], Any]  # (value, factors) -> result where it is dropped

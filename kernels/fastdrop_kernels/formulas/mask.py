@@ -9,7 +9,7 @@ from fastdrop_kernels.formulas.formula import Formula
 
 def nothing(p: Any, compute: Any) -> Any:
     """Return no factor: a mask needs none."""
-    return compute(0)
+    return compute(0), compute(0), compute(0)
 
 
 def kept(x: Any, factors: Any) -> Any:
@@ -22,4 +22,4 @@ def dropped(x: Any, factors: Any) -> Any:
     return np.uint8(0)
 
 
-MASK: Final = Formula("mask", nothing, kept, dropped)
+MASK: Final = Formula("mask", "", nothing, kept, dropped)

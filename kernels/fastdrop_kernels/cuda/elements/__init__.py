@@ -5,7 +5,7 @@ from typing import Final
 from fastdrop_kernels.cuda.elements import bits16, byte, float32, float64
 from fastdrop_kernels.cuda.elements.element import Element
 
-__all__ = ["Element", "element"]
+__all__ = ["Element", "element", "element_of_thread"]
 
 SM_90: Final = {
     "float16": bits16.FLOAT16,
@@ -23,3 +23,8 @@ def element(dtype: str, capability: tuple[int, int]) -> Element:
     """Return the Element of a dtype ("float32", ...; "bool" for a mask) for GPUs of a compute capability."""
     newest = SM_90 if capability >= (9, 0) else SM_80 if capability >= (8, 0) else SM_75
     return newest[dtype]
+
+
+def element_of_thread(dtype: str, capability: tuple[int, int]) -> Element:
+    """Return the same for a thread that goes its own ways: neighbours exchange nothing."""
+    return float32.ADJACENT if dtype == "float32" else element(dtype, capability)

@@ -1,0 +1,37 @@
+"""The family: what each member computes, and what torch has of the same name."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import torch
+
+Native = Callable[[torch.Tensor, float, bool, bool], torch.Tensor]  # (input, p, training, inplace) -> result
+
+
+class Member(NamedTuple):
+    """A member of the family."""
+
+    formula: str  # name of what it computes of an element
+    name: str  # as users call it
+    native: Native | None = None  # torch's own, for all that is not ours
+    certain: float | None = 1.0  # p at which nothing is random
+
+
+def _native(name: str) -> Native:
+    operators = getattr(torch, name), getattr(torch, f"{name}_")
+
+    def native(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
+        return operators[inplace](x, p, training)  # type: ignore[no-any-return]
+
+    return native
+
+
+DROPOUT: Final = Member("dropout", "dropout", torch.nn.functional.dropout)
+BROADCAST_DROPOUT: Final = Member("dropout", "dropout with a noise_shape")
+FEATURE_DROPOUT: Final = Member("dropout", "feature dropout", _native("feature_dropout"))
+ALPHA_DROPOUT: Final = Member("alpha_dropout", "alpha_dropout", _native("alpha_dropout"))
+FEATURE_ALPHA_DROPOUT: Final = Member("alpha_dropout", "feature_alpha_dropout", _native("feature_alpha_dropout"))
+SCALED_DROP_PATH: Final = Member("dropout", "drop_path")
+DROP_PATH: Final = Member("drop", "drop_path")
+GAUSSIAN_DROPOUT: Final = Member("gaussian_dropout", "gaussian_dropout", certain=None)
+GAUSSIAN_NOISE: Final = Member("gaussian_noise", "gaussian_noise", certain=None)

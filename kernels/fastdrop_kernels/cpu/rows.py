@@ -1,0 +1,61 @@
+"""The loop for one row of draws for several rows of elements: time steps, channels where memory is channels_last.
+
+Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. A piece of draws is
+made once and applied to many rows in turn. Rows are cut where a range of blocks begins or ends.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import carray
+
+from fastdrop_kernels.casts import float64_from_bits
+from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, PIECE, WORDS_PER_PIECE, apply, block_threshold, fill_piece
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
+from fastdrop_kernels.cpu.elements import Element
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
+from fastdrop_kernels.formulas import Formula
+
+u64 = np.uint64
+TOGETHER: Final = u64(64)  # rows: enough to make a piece of draws cheap, few enough to stay in the cache
+
+
+def kernel(formula: Formula, dtype: str, element: Element) -> Any:
+    """Compile the kernel that applies `formula` with the same draws to several rows."""
+    factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
+    storage, compute, widen, narrow = element
+    itemsize = u64(np.dtype(storage).itemsize)
+
+    def rows(arguments: Any, first_block: Any, last_block: Any) -> None:
+        start, seed, offset, p = arguments[2], arguments[4], arguments[5], arguments[6]
+        repeat, inner = arguments[7], arguments[8]
+        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
+        p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
+        factors = factors_of(float64_from_bits(p), compute)
+        words = stack_words(WORDS_PER_PIECE)
+        draws = address_of(words)
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
+        while first < end:
+            row, column = first // inner, first % inner
+            together, last = u64(1), min(inner, column + end - first)
+            if last - column == inner:
+                together = min(repeat - row % repeat, (end - first) // inner, TOGETHER)
+            before, draw = column, row // repeat * inner + column
+            while column < last:
+                n = min(PIECE - draw % PIECE, last - column)
+                threshold = block_threshold(draw // BLOCK, p32, seed, offset)
+                limit = np.uint16(min(threshold, HIGHEST_DRAW))
+                skipped = fill_piece(words, draw, n, threshold, seed, offset)
+                for i in range(together):
+                    place = ((row + i) * inner + column) * itemsize
+                    apply(
+                        carray(pointer(x_address + place, storage), (n,)),
+                        carray(pointer(y_address + place, storage), (n,)),
+                        carray(pointer(draws + skipped * u64(2), np.uint16), (n,)),
+                        limit, factors, widen, kept, dropped, narrow,
+                    )  # fmt: skip
+                column += n
+                draw += n
+            first += (together - u64(1)) * inner + last - before
+
+    return compile_callback(KERNEL, rows, f"rows_{formula.name}_{dtype}")

@@ -1,0 +1,68 @@
+"""The loop for one draw for a run of elements: channels, rows of a batch. A run that is dropped is not read.
+
+Memory is runs of `repeat` elements, and run r takes draw r of the mask stream. Runs are cut where a range of blocks
+begins or ends: threads share elements, as in all kernels, however few runs there are.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from fastdrop_kernels.casts import float64_from_bits
+from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, PIECE, WORDS_PER_PIECE, block_threshold, fill_piece
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
+from fastdrop_kernels.cpu.elements import Element
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
+from fastdrop_kernels.formulas import Formula
+
+u64 = np.uint64
+
+
+@inlined
+def keep(x: Any, y: Any, factors: Any, widen: Any, kept: Any, narrow: Any) -> None:
+    """Write the formula's result of every x to y."""
+    for i in range(u64(x.size)):
+        y[i] = narrow(kept(widen(x[i]), factors))
+
+
+@inlined
+def drop(y: Any, value: Any) -> None:
+    """Write what a dropped element becomes to all of y."""
+    for i in range(u64(y.size)):
+        y[i] = value
+
+
+def kernel(formula: Formula, dtype: str, element: Element) -> Any:
+    """Compile the kernel that applies `formula` to whole runs."""
+    factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
+    storage, compute, widen, narrow = element
+    itemsize = u64(np.dtype(storage).itemsize)
+
+    def runs(arguments: Any, first_block: Any, last_block: Any) -> None:
+        start, seed, offset, p, length = arguments[2], arguments[4], arguments[5], arguments[6], arguments[7]
+        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
+        p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
+        factors = factors_of(float64_from_bits(p), compute)
+        fill_value = narrow(dropped(compute(0), factors))
+        words = stack_words(WORDS_PER_PIECE)
+        draws = carray(pointer(address_of(words), np.uint16), (PIECE,))
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
+        while first < end:
+            run = first // length
+            count = min(PIECE - run % PIECE, (end - u64(1)) // length + u64(1) - run)
+            threshold = block_threshold(run // BLOCK, p32, seed, offset)
+            limit = np.uint16(min(threshold, HIGHEST_DRAW))
+            skipped = fill_piece(words, run, count, threshold, seed, offset)
+            for i in range(skipped, skipped + count):
+                run += u64(1)
+                n = min(run * length, end) - first
+                y = carray(pointer(y_address + first * itemsize, storage), (n,))
+                if draws[i] >= limit:
+                    x = carray(pointer(x_address + first * itemsize, storage), (n,))
+                    keep(x, y, factors, widen, kept, narrow)
+                else:
+                    drop(y, fill_value)
+                first += n
+
+    return compile_callback(KERNEL, runs, f"runs_{formula.name}_{dtype}")

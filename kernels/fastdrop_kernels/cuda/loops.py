@@ -1,0 +1,15 @@
+"""The kernels by name: a formula's, after how a mask lies over elements: "dropout", "runs_dropout", "rows_dropout"."""
+
+from collections.abc import Callable
+
+from fastdrop_kernels.cuda import rows, runs, tiles
+from fastdrop_kernels.cuda.elements import element, element_of_thread
+from fastdrop_kernels.formulas import FORMULAS
+
+
+def kernel(name: str, dtype: str, capability: tuple[int, int]) -> Callable[..., None]:
+    """Return a kernel, to be compiled for a compute capability."""
+    for prefix, loop in (("runs_", runs.kernel), ("rows_", rows.kernel)):
+        if name.startswith(prefix):
+            return loop(FORMULAS[name.removeprefix(prefix)], element_of_thread(dtype, capability))
+    return tiles.kernel(FORMULAS[name], element(dtype, capability))
