@@ -21,6 +21,7 @@ FLOATS: Final = {
 STRIDED: Final = torch.strided
 PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
 
+
 def has_kernel(x: torch.Tensor) -> bool:
     """Return whether x is a plain tensor of a dtype and on a device that there are kernels for."""
     return (

@@ -1,7 +1,5 @@
 """What every member of the family does with its arguments: it finds a key, and who is to compute with it."""
 
-
-
 import torch
 from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling

@@ -73,7 +73,9 @@ def check_noise_shape(noise_shape: Any, shape: Sequence[int]) -> tuple[int, ...]
         )
     sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
     if len(sizes) != len(shape):
-        raise ValueError(f"noise_shape has to have {len(shape)} entries, as the input's shape {tuple(shape)} has, but got {sizes}")
+        raise ValueError(
+            f"noise_shape has to have {len(shape)} entries, as the input's shape {tuple(shape)} has, but got {sizes}"
+        )
     noise = tuple(of_input if size is None else size for size, of_input in zip(sizes, shape, strict=True))
     if any(size not in (1, of_input) for size, of_input in zip(noise, shape, strict=True)):
         raise ValueError(f"entries of noise_shape have to be None, 1 or the input's {tuple(shape)}, but got {sizes}")

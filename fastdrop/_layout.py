@@ -52,7 +52,8 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         return y
     y = run_(name, in_order(x, order), key)
     native = torch.empty_like(x)
-    return y if native.stride() in (x.stride(), y.stride()) else native.copy_(y)
+    is_like_natives = native.stride() == y.stride() or (noise is None and native.stride() == x.stride())
+    return y if is_like_natives else native.copy_(y)
 
 
 def run_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:

@@ -49,7 +49,14 @@ def takes(x: torch.Tensor) -> bool:
 
 
 def drop(
-    member: Member, x: torch.Tensor, p: float, inplace: bool, noise: Noise, seed: Seed | None, offset: int, generator: Any
+    member: Member,
+    x: torch.Tensor,
+    p: float,
+    inplace: bool,
+    noise: Noise,
+    seed: Seed | None,
+    offset: int,
+    generator: Any,
 ) -> torch.Tensor:
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):

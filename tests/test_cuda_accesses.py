@@ -12,8 +12,8 @@ from ptx import Kernel, Memory
 
 from fastdrop_kernels.cuda.compiler import compile_ptx
 from fastdrop_kernels.cuda.elements import float32
-from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
 from fastdrop_kernels.cuda.grid import PARAMETERS
+from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
 from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 

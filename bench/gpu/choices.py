@@ -18,8 +18,8 @@ from fastdrop.bench.contenders import SEED, P
 from fastdrop_kernels.cuda import kernels, launch
 from fastdrop_kernels.cuda.compiler import compile_ptx, link
 from fastdrop_kernels.cuda.elements import element, float32
-from fastdrop_kernels.cuda.packages import core
 from fastdrop_kernels.cuda.grid import PARAMETERS
+from fastdrop_kernels.cuda.packages import core
 from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 

@@ -19,7 +19,13 @@ NO_CACHE: Final = (OSError, RuntimeError)  # it cannot be read or written; there
 ELF_HEADER: Final = struct.Struct("<4s28xQQ6x4H2x")  # magic; places of the two tables; sizes of their entries, numbers
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 KERNELS: Final = (  # name, dtype
-    *((loop + name, dtype) for name in FORMULAS if name != "mask" for loop in ("", "runs_", "rows_") for dtype in FLOATS),
+    *(
+        (loop + name, dtype)
+        for name in FORMULAS
+        if name != "mask"
+        for loop in ("", "runs_", "rows_")
+        for dtype in FLOATS
+    ),
     ("mask", "bool"),
 )
 

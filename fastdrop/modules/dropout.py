@@ -1,13 +1,14 @@
-"""Dropouts as modules, each a drop-in for torch.nn's of the same name."""
+"""Dropout of single elements, or by a mask that is broadcast, as a module."""
+
+from collections.abc import Sequence
 
 import torch
 
 from fastdrop import functional
+from fastdrop.modules.keyed import Keyed
 
-__all__ = ["Dropout"]
 
-
-class Dropout(torch.nn.Dropout):
+class Dropout(torch.nn.Dropout, Keyed):
     """Zero elements of the input with probability p in training, as `torch.nn.Dropout` does; see `functional.dropout`.
 
     Parameters
@@ -16,6 +17,8 @@ class Dropout(torch.nn.Dropout):
         Probability of an element being zeroed.
     inplace : bool
         If True, the input is overwritten.
+    noise_shape : sequence of int and None, optional
+        Shape of a mask that is broadcast, as in Keras; see `functional.dropout`.
     generator : torch.Generator, optional
         Where this layer's seeds are drawn; default: torch's.
 
@@ -31,15 +34,21 @@ class Dropout(torch.nn.Dropout):
     >>> y = layer(x, seed=7, offset=step)  # the mask of (7, step), on any machine
     """
 
-    generator: torch.Generator | None = None  # of the class, so that `replace` finds nothing missing
+    noise_shape: Sequence[int | None] | None = None  # of the class, so that `replace` finds nothing missing
 
-    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        noise_shape: Sequence[int | None] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__(p, inplace)
-        self.generator = generator
+        self.noise_shape, self.generator = noise_shape, generator
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""
-        generator = self.generator if seed is None else None
         return functional.dropout(
-            input, self.p, self.training, self.inplace, seed=seed, offset=offset, generator=generator
+            input, self.p, self.training, self.inplace, noise_shape=self.noise_shape, **self.key(seed, offset)
         )

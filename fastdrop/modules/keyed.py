@@ -1,0 +1,16 @@
+"""What the modules of the family share."""
+
+from typing import Any
+
+import torch
+
+
+class Keyed(torch.nn.Module):
+    """A module that drops elements in training, by seeds of a generator of its own or by a key that its call is given."""
+
+    drops_in_training = True  # of all classes whose `training` decides nothing but whether elements are dropped
+    generator: torch.Generator | None = None  # of the class, so that `replace` finds nothing missing
+
+    def key(self, seed: int | torch.Tensor | None, offset: int) -> dict[str, Any]:
+        """Return the keywords that a functional takes a key by; a given seed excludes the generator."""
+        return {"seed": seed, "offset": offset, "generator": self.generator if seed is None else None}
