@@ -36,7 +36,7 @@ def has_kernel(x: torch.Tensor) -> bool:
 def run(
     name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int, pattern: Pattern = NO_PATTERN
 ) -> None:
-    """Write a formula's result for x, element by element in the order of memory, to y: x itself, or an empty_like of it.
+    """Write a formula's result for x, element by element in the order of memory, to y: x itself, or an empty_like.
 
     x: dense; offset: 64 bits as a signed integer; pattern: how a mask that is broadcast lies over x.
     """

@@ -69,7 +69,8 @@ def check_noise_shape(noise_shape: Any, shape: Sequence[int]) -> tuple[int, ...]
     """Return the shape of a mask for a tensor of this shape: of each dimension 1, its size, or None for its size."""
     if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
         raise TypeError(
-            f"noise_shape has to be a sequence of integers and None, but got {type(noise_shape).__name__}: {noise_shape!r}"
+            "noise_shape has to be a sequence of integers and None, "
+            f"but got {type(noise_shape).__name__}: {noise_shape!r}"
         )
     sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
     if len(sizes) != len(shape):

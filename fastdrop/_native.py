@@ -29,7 +29,7 @@ def is_graphed() -> bool:
 
 
 def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
-    """Return what torch has of this name, or raise its error; where it has nothing, an error that says what is taken."""
+    """Return what torch has of this name, or raise its error; where it has nothing, raise one of ours."""
     if member.native is not None:
         return member.native(x, p, True, inplace)
     if not isinstance(x, torch.Tensor):

@@ -6,7 +6,7 @@ import torch
 
 
 class Keyed(torch.nn.Module):
-    """A module that drops elements in training, by seeds of a generator of its own or by a key that its call is given."""
+    """A module that drops elements in training, by seeds of a generator or by a key that its call is given."""
 
     drops_in_training = True  # of all classes whose `training` decides nothing but whether elements are dropped
     generator: torch.Generator | None = None  # of the class, so that `replace` finds nothing missing

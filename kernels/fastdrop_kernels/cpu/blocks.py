@@ -42,7 +42,7 @@ block_threshold: Final = inlined(stream.block_threshold)
 
 @inlined
 def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset: Any) -> Any:
-    """Write the draws of n elements of one block from `first` on, in whole counters; return how many come before them."""
+    """Write the draws of n elements of one block from `first` on, in whole counters; return how many precede them."""
     counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
     counters = (skipped + n + DRAWS_PER_COUNTER - u64(1)) // DRAWS_PER_COUNTER
     if threshold > HIGHEST_DRAW:  # drops all: so does a draw of 0, whatever the limit

@@ -1,6 +1,6 @@
 """Every element with a draw of its own: y = f(x, keep).
 
-A tile takes one Philox counter (bool: two), one threshold (128 successive tiles share it) and accesses of 16 bytes only.
+A tile takes one Philox counter (bool: two), one threshold, which 128 successive tiles share, and accesses of 16 bytes.
 """
 
 from collections.abc import Callable
