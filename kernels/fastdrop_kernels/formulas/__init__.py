@@ -15,5 +15,5 @@ FORMULAS: Final[dict[str, Formula]] = {
 
 
 def formula_name(name: str) -> str:
-    """Return the formula's part of a kernel's name, which begins with how a mask lies over elements: "runs_", "rows_"."""
+    """Return the formula of a kernel, whose name begins with how a mask lies over elements: "runs_", "rows_"."""
     return name.removeprefix("runs_").removeprefix("rows_")
