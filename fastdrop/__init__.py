@@ -2,6 +2,8 @@
 
 from fastdrop import functional
 from fastdrop._install import accelerated, install, is_installed, uninstall
+from fastdrop._mc_dropout import mc_dropout
+from fastdrop._monte_carlo import mc_predict
 from fastdrop._replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
@@ -16,6 +18,8 @@ __all__ = [
     "functional",
     "install",
     "is_installed",
+    "mc_dropout",
+    "mc_predict",
     "replace",
     "restore",
     "uninstall",

@@ -17,6 +17,8 @@ PUBLIC = [
     fastdrop.accelerated,
     fastdrop.install,
     fastdrop.is_installed,
+    fastdrop.mc_dropout,
+    fastdrop.mc_predict,
     fastdrop.replace,
     fastdrop.restore,
     fastdrop.uninstall,
@@ -67,7 +69,9 @@ def test_every_public_name_is_checked_here():
     assert {thing for thing in public if callable(thing)} == set(PUBLIC)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/mask-stream.md", "docs/replacing-dropout.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
+)
 def test_examples_in_pages(page):
     text = (ROOT / page).read_text()
     test = doctest.DocTestParser().get_doctest(text, names(), page, page, 0)
