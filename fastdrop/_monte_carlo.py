@@ -187,8 +187,8 @@ def _seeded(seed: int | None, model: Module, tensors: list[torch.Tensor]) -> Ite
 
 def _generators(model: Module, tensors: list[torch.Tensor]) -> list[torch.Generator]:
     """Return what a model may draw from, each once: the generators of CPU and devices, and its layers' own."""
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers(), *tensors)}
-    defaults = [_default_generator(device) for device in sorted(devices, key=str) if device.type not in ("cpu", "meta")]
+    devices = dict.fromkeys(tensor.device for tensor in (*model.parameters(), *model.buffers(), *tensors))
+    defaults = [_default_generator(device) for device in devices if device.type not in ("cpu", "meta")]
     attributes = [getattr(module, "generator", None) for module in model.modules()]
     own = [generator for generator in attributes if isinstance(generator, torch.Generator)]
     return list(dict.fromkeys([torch.default_generator, *defaults, *own]))

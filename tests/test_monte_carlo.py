@@ -117,9 +117,9 @@ def test_without_dropout_there_is_no_spread(x):
     model[3].p = 0.0
     prediction = mc_predict(model, x, 7, class_dim=1)
     assert not prediction.std.any()
-    close(prediction.mutual_information, np.zeros(5))
-    assert bool((prediction.mutual_information >= 0).all())
     assert torch.equal(prediction.mean, model.eval()(x).softmax(1))
+    rounded = mc_predict(model, torch.randn(1000, 4), 7, 7, class_dim=1).mutual_information
+    assert bool(((rounded >= 0) & (rounded < 1e-5)).all())
 
 
 def test_variance_of_a_linear_model_is_the_one_known():

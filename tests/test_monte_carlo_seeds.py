@@ -95,12 +95,13 @@ def test_all_comes_back_when_the_model_raises(x):
 
 def test_generators_of_devices(monkeypatch):
     """Those in use and no others, in one order, each once: stand-ins for tensors, as there may be no device."""
-    of_devices = [torch.Generator() for _ in range(3)]
+    of_devices = [torch.Generator() for _ in range(9)]
     module = types.SimpleNamespace(default_generators=of_devices)
     monkeypatch.setattr(torch, "get_device_module", lambda device: module)
-    tensors = [types.SimpleNamespace(device=torch.device(name)) for name in ("cuda:2", "cpu", "cuda:0", "cuda:2")]
+    names = ["cuda:7", "cuda:2", "cpu", "cuda:5", "cuda:0", "cuda:3", "meta", "cuda:2"]
+    tensors = [types.SimpleNamespace(device=torch.device(name)) for name in names]
     found = _monte_carlo._generators(nn.Linear(2, 2), tensors)
-    assert found == [torch.default_generator, of_devices[0], of_devices[2]]
+    assert found == [torch.default_generator, *(of_devices[index] for index in (7, 2, 5, 0, 3))]
 
 
 def test_devices_whose_generators_cannot_be_had():
