@@ -123,6 +123,7 @@ def test_without_dropout_there_is_no_spread(x):
 
 
 def test_variance_of_a_linear_model_is_the_one_known():
+    torch.manual_seed(0)
     p, samples = 0.3, 4000
     x, w = torch.rand(3, 50) + 0.5, torch.rand(50) + 0.5
     prediction = mc_predict(Returns(lambda dropout, x: dropout(x) @ w, p), x, samples, 500, seed=11)
