@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch._C import _get_dispatch_mode, _TorchDispatchModeKey
+from torch._C import _are_functorch_transforms_active, _get_dispatch_mode, _TorchDispatchModeKey
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch._prims_common import _is_non_overlapping_and_dense_or_false as is_dense
 from torch._prims_common import make_contiguous_strides_for
@@ -91,7 +91,7 @@ def _dropout(
     check_seed(seed)
     if noise is not None:
         order, noise = None, check_noise_shape(noise, x.shape)
-    elif strides is None:
+    elif strides is None or tuple(strides) == x.stride():
         order = order_of(x)
     else:
         order = order_of(torch.empty_strided(x.shape, strides, device="meta"))
@@ -169,10 +169,16 @@ _apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for
 
 
 @opaque
-def _autograd(keyset: Any, *args: Any) -> torch.Tensor:
-    """Record the operator, always: in a graph, autograd alone knows whether there is a gradient or a tangent."""
+def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
+    """Record the operator, always in a graph, where autograd alone knows whether there is a gradient or a tangent."""
+    if (
+        not (torch.is_grad_enabled() or _are_functorch_transforms_active() or _composite.is_watched())
+        and forward_ad._current_level < 0
+        and has_kernel(x)
+    ):
+        return _dropout(x, *args)  # compiled code runs: nothing is recorded, and the way round costs 40 microseconds
     with enable_single_level_autograd_function():  # one level of torch.func; the next is met below
-        return _apply(keyset, *args)  # type: ignore[no-any-return]
+        return _apply(keyset, x, *args)  # type: ignore[no-any-return]
 
 
 def _vmap(

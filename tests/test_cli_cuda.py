@@ -14,6 +14,7 @@ from fastdrop.cli import main
 from fastdrop_kernels.cuda import kernels, packages
 
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
+KERNELS = ["--kernel", "dropout,mask"]  # all take minutes
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -41,6 +42,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["compile"], ["--arch"]),
         (["compile", "--arch", "sm_90,"], ["--arch", "'sm_90,'", "sm_80, "]),
         (["compile", "--arch", "sm_90", "--dtype", "int8"], ["--dtype", "'int8'", *FLOATS, "bool"]),
+        (["compile", "--arch", "sm_90", "--kernel", "mask,relu"], ["--kernel", "'mask,relu'", "dropout, runs_dropout"]),
     ],
 )
 def test_bad_arguments_are_refused_with_what_was_expected_and_what_came(arguments, expected, capsys, monkeypatch):
@@ -117,7 +119,7 @@ def compiled(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[s
 @needs_tools
 def test_compiled_kernels_are_where_it_says_and_serve_another_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path / "here"))
-    told = compiled(["--arch", "sm_80,sm_90"], capsys)
+    told = compiled(["--arch", "sm_80,sm_90", *KERNELS], capsys)
     files = {path: path.stat() for path in (tmp_path / "here").rglob("*") if path.is_file()}
     assert told == {str(path): stat.st_size for path, stat in files.items()}
     names = {f"dropout-{dtype}" for dtype in FLOATS} | {"mask-bool"}
@@ -125,10 +127,10 @@ def test_compiled_kernels_are_where_it_says_and_serve_another_folder(tmp_path, m
     assert all(path.read_bytes().startswith(b"\x7fELF") for path in files)
 
     monkeypatch.setattr(kernels, "ptx", lambda *_: pytest.fail("compiled again"))
-    assert compiled(["--arch", "sm_90,sm_80", "--dtype", "all"], capsys) == told
+    assert compiled(["--arch", "sm_90,sm_80", "--dtype", "all", *KERNELS], capsys) == told
     assert all(path.stat().st_mtime_ns == stat.st_mtime_ns for path, stat in files.items())
 
-    assert main(["compile", "--arch", "sm_90"]) == 0
+    assert main(["compile", "--arch", "sm_90", *KERNELS]) == 0
     carry = capsys.readouterr().out.split("\n\n")[1].splitlines()
     shutil.copytree(carry[1], tmp_path / "there" / os.path.basename(carry[1]))
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path / "there"))
@@ -138,7 +140,7 @@ def test_compiled_kernels_are_where_it_says_and_serve_another_folder(tmp_path, m
 @needs_tools
 def test_only_what_is_asked_for_is_compiled(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
-    told = compiled(["--arch", "sm_90", "--dtype", "float64,bool,float64"], capsys)
+    told = compiled(["--arch", "sm_90", "--dtype", "float64,bool,float64", *KERNELS], capsys)
     assert [os.path.basename(path) for path in told] == ["dropout-float64-sm_90.cubin", "mask-bool-sm_90.cubin"]
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
 

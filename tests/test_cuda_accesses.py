@@ -7,13 +7,13 @@ import torch
 
 pytest.importorskip("numba_cuda")
 
-from emulation import ARCHITECTURES, STORAGE, interpreted
+from emulation import ARCHITECTURES, PLAIN, STORAGE, interpreted
 from ptx import Kernel, Memory
 
 from fastdrop_kernels.cuda.compiler import compile_ptx
 from fastdrop_kernels.cuda.elements import float32
 from fastdrop_kernels.cuda.grid import PARAMETERS
-from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
+from fastdrop_kernels.cuda.kernels import arch_of
 from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 
@@ -25,12 +25,12 @@ architectures = pytest.mark.parametrize("capability", ARCHITECTURES, ids=arch_of
 def run(of: Kernel, x: np.ndarray, p: float = 0.5, scale: float = 2.0):
     """Return what a kernel makes of x, and its statistics."""
     memory, y = Memory(), np.zeros_like(x)
-    args = [memory.add(x, readonly=True), memory.add(y), 0, x.size, SEED, 0, 0, round(p * 2**32), scale]
+    args = [memory.add(x, readonly=True), memory.add(y), 0, x.size, SEED, 0, 0, round(p * 2**32), scale, 0.0, 0.0, 0, 0]
     return y, of(GRID, THREADS, args, memory)
 
 
 @architectures
-@pytest.mark.parametrize(("name", "dtype"), KERNELS)
+@pytest.mark.parametrize(("name", "dtype"), PLAIN)
 def test_warps_ask_for_whole_sectors(name, dtype, capability):
     """Half of every sector in float64, and in float32 where lanes do not deal it; else no byte that is not wanted."""
     _, statistics = run(interpreted(name, dtype, capability), np.zeros(8192, STORAGE[dtype]))

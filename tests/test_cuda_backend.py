@@ -91,7 +91,7 @@ def test_a_seed_in_device_memory_is_read_by_the_kernel(on_gpu, driver):
     seed, x, y = torch.tensor([77]), torch.randn(300), torch.empty(300)
     _backend.run_into("dropout", x, y, 0.5, seed, 4)
     oracle.assert_same_bits(y, oracle.dropout(x, 0.5, 77, 4))
-    given = driver.launches[-1].read(["u64"] * 8 + ["f64"])
+    given = driver.launches[-1].read(["u64"] * 8 + ["f64"] * 3 + ["u64"] * 2)
     assert given[4:6] == [0, seed.data_ptr()]
 
 

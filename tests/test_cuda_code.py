@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 from cuda_tools import needs_tools
+from emulation import PLAIN
 
 from fastdrop_kernels.cuda import kernels, toolchain
 from fastdrop_kernels.cuda.disassembly import Access, Code, accesses, called, histogram, local_accesses, parse
 from fastdrop_kernels.cuda.inspect import Resources, inspect, resources, signature
-from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
+from fastdrop_kernels.cuda.kernels import arch_of
 from fastdrop_kernels.cuda.toolchain import ToolError
 
 SM75, SM80, SM90, SM100 = (7, 5), (8, 0), (9, 0), (10, 0)
@@ -29,7 +30,7 @@ PARAMETERS = {
 
 cases = pytest.mark.parametrize(
     ("name", "dtype", "capability"),
-    [(name, dtype, capability) for name, dtype in KERNELS for capability in ARCHITECTURES],
+    [(name, dtype, capability) for name, dtype in PLAIN for capability in ARCHITECTURES],
     ids=lambda value: arch_of(value) if isinstance(value, tuple) else value,
 )
 report = functools.cache(inspect)
@@ -103,7 +104,7 @@ def test_entry_and_parameters_are_called_what_they_are(name, dtype, capability):
 
 
 @needs_tools
-@pytest.mark.parametrize(("name", "dtype"), KERNELS)
+@pytest.mark.parametrize(("name", "dtype"), PLAIN)
 def test_what_is_inspected_is_what_is_launched(name, dtype, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
     launched = parse(toolchain.disassemble(kernels.cubin(name, dtype, SM80)))

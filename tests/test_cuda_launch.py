@@ -17,7 +17,7 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
 
 from cuda import core
-from emulation import STORAGE, execute, interpreted
+from emulation import PLAIN, STORAGE, execute, interpreted
 from fake_torch_cuda import STREAM, fresh_launcher, torch_cuda
 from processes import run_python
 from standin import GPUS, Driver, Launch
@@ -110,7 +110,7 @@ def test_numbers_that_no_launch_has_are_refused(driver):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("name", "dtype"), kernels.KERNELS)
+@pytest.mark.parametrize(("name", "dtype"), PLAIN)
 def test_each_device_runs_its_own_code_and_returns_what_the_cpu_does(driver, name, dtype, device):
     kernel = launch.load(name, dtype, device)
     gpu = GPUS[device]

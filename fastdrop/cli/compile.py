@@ -7,6 +7,7 @@ from fastdrop.cli import gpu
 from fastdrop_kernels.cache import user_cache_folder
 from fastdrop_kernels.cuda import kernels
 
+NAMES: Final = list(dict.fromkeys(name for name, _ in kernels.KERNELS))
 DTYPES: Final = list(dict.fromkeys(dtype for _, dtype in kernels.KERNELS))
 CARRY: Final = """
 A machine with this version of fastdrop and no compiler runs them too: copy the folder
@@ -19,25 +20,33 @@ def add_to(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("compile", help="compile CUDA kernels ahead, into the cache")
     parser.description = "Compile CUDA kernels ahead, into the cache folder. No GPU is needed."
     parser.add_argument("--arch", required=True, help="the GPUs' architectures, as in sm_80,sm_90")
+    parser.add_argument("--kernel", default="all", help=f"all, or some of {', '.join(NAMES)} (default: %(default)s)")
     parser.add_argument("--dtype", default="all", help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)")
     parser.set_defaults(run=lambda arguments: run(arguments, parser))
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Compile what is not in the cache yet, and say where all of it is."""
-    dtypes = DTYPES if arguments.dtype == "all" else arguments.dtype.split(",")
-    if not set(dtypes) <= set(DTYPES):
-        parser.error(
-            f"argument --dtype: expected all, or some of {', '.join(DTYPES)}, separated by commas, "
-            f"but got {arguments.dtype!r}"
-        )
+    names, dtypes = (
+        some_of("--kernel", arguments.kernel, NAMES, parser), some_of("--dtype", arguments.dtype, DTYPES, parser)
+    )  # fmt: skip
     with gpu.needing("cuda13", parser):
         for capability in gpu.capabilities(arguments.arch, parser):
             for name, dtype in kernels.KERNELS:
-                if dtype in dtypes:
+                if name in names and dtype in dtypes:
                     print(compiled(name, dtype, capability, parser), flush=True)
     print(CARRY.format(folder=user_cache_folder()))
     return 0
+
+
+def some_of(option: str, given: str, known: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Return what an option names, separated by commas, out of what there is."""
+    chosen = known if given == "all" else given.split(",")
+    if not set(chosen) <= set(known):
+        parser.error(
+            f"argument {option}: expected all, or some of {', '.join(known)}, separated by commas, but got {given!r}"
+        )
+    return chosen
 
 
 def compiled(name: str, dtype: str, capability: kernels.Capability, parser: argparse.ArgumentParser) -> str:
