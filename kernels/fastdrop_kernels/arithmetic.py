@@ -6,7 +6,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastdrop_kernels.casts import FLOAT, cast
+
 NUMBERS: Final = (types.float32, types.float64)
+
+
+def _fused(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
+    function = ir.FunctionType(a.type, (a.type, a.type, a.type))
+    return builder.call(builder.module.declare_intrinsic("llvm.fma", (a.type,), function), (a, b, c))
 
 
 @intrinsic
@@ -19,8 +26,18 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
         raise TypeError(f"fma expects three float32 or three float64, but got {a}, {b} and {c}")
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        number = args[0].type
-        function = ir.FunctionType(number, (number, number, number))
-        return builder.call(builder.module.declare_intrinsic("llvm.fma", (number,), function), args)
+        return _fused(builder, *args)
 
     return a(a, b, c), codegen
+
+
+def polynomial(*coefficients: float) -> Any:
+    """Make an intrinsic of one float32 x: ``c0 + x * (c1 + x * (c2 + ...))``, a fused multiply-add a coefficient."""
+
+    def horner(builder: ir.IRBuilder, x: Any) -> Any:
+        value, *others = [ir.Constant(FLOAT, c) for c in reversed(coefficients)]
+        for c in others:
+            value = _fused(builder, value, x, c)
+        return value
+
+    return cast(types.float32, types.float32, horner)

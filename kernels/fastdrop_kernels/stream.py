@@ -1,10 +1,18 @@
-"""The mask stream, version 1: which elements are dropped, on every device.
+"""The streams, version 1: which elements are dropped, and what noise an element gets, on every device.
 
 Element e (64-bit) draws 16-bit number ``e % 8`` of Philox4x32-7 at
 
     counter (lo32(e // 8), hi32(e // 8), lo32(offset), hi32(offset)),  key (lo32(seed), hi32(seed))
 
-and is dropped if and only if its draw is below its block's threshold. These numbers are the contract between
+and is dropped if and only if its draw is below its block's threshold.
+
+Where an element gets a normal number instead, element e's comes from 32-bit word ``e % 4`` of Philox4x32-7 at
+
+    counter (lo32(e // 4), hi32(e // 4), lo32(offset), hi32(offset)),  key (lo32(seed), hi32(seed))
+
+as the quantile of the standard normal distribution at ``(word + 1/2) / 2**32``, computed as normal.py does.
+
+These numbers are the contract between
 all devices and all users: a change of any of them changes every mask that was ever reproduced.
 
 Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC'11); 7 rounds is its crush-resistant minimum.
@@ -21,6 +29,7 @@ PHILOX_W0: Final = 0x9E3779B9
 PHILOX_W1: Final = 0xBB67AE85
 
 DRAWS_PER_COUNTER: Final = 8  # four 32-bit words, two 16-bit draws each, low half first
+NORMALS_PER_COUNTER: Final = 4  # a 32-bit word each
 BLOCK: Final = 1024  # elements that share one threshold
 DITHER: Final = 40503  # odd, 2**16 / golden ratio: thresholds of successive blocks spread evenly
 

@@ -3,13 +3,13 @@
 import functools
 from typing import Any, Final
 
-from fastdrop_kernels.cpu import blocks, rows, runs
+from fastdrop_kernels.cpu import blocks, normals, rows, runs
 from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.elements import BYTE, ELEMENTS
-from fastdrop_kernels.formulas import FORMULAS, formula_name
+from fastdrop_kernels.formulas import FORMULAS, NormalFormula, formula_name
 
 for formula in FORMULAS.values():
-    for function in (formula.factors, formula.kept, formula.dropped):
+    for function in formula[2:]:
         inlined(function)
 
 
@@ -21,9 +21,10 @@ def compiled(name: str, dtype: str) -> Any:
 
     Its name is that of a formula, after one of `LOOPS`: "dropout", "runs_dropout", "rows_dropout".
     """
-    formula = formula_name(name)
-    loop = LOOPS[name.removesuffix(formula)]
-    return loop(FORMULAS[formula], dtype, BYTE if dtype == "bool" else ELEMENTS[dtype])
+    formula, element = FORMULAS[formula_name(name)], BYTE if dtype == "bool" else ELEMENTS[dtype]
+    if isinstance(formula, NormalFormula):
+        return normals.kernel(formula, dtype, element)
+    return LOOPS[name.removesuffix(formula.name)](formula, dtype, element)
 
 
 @functools.cache

@@ -4,13 +4,23 @@ from typing import Final
 
 from fastdrop_kernels.formulas.alpha import ALPHA_DROPOUT, ALPHA_DROPOUT_DERIVATIVE
 from fastdrop_kernels.formulas.dropout import DROP, DROPOUT
-from fastdrop_kernels.formulas.formula import Formula
+from fastdrop_kernels.formulas.formula import Formula, NormalFormula
+from fastdrop_kernels.formulas.gaussian import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from fastdrop_kernels.formulas.mask import MASK
 
-__all__ = ["FORMULAS", "Formula", "formula_name"]
+__all__ = ["FORMULAS", "Formula", "NormalFormula", "formula_name"]
 
-FORMULAS: Final[dict[str, Formula]] = {
-    formula.name: formula for formula in (DROPOUT, DROP, ALPHA_DROPOUT, ALPHA_DROPOUT_DERIVATIVE, MASK)
+FORMULAS: Final[dict[str, Formula | NormalFormula]] = {
+    formula.name: formula
+    for formula in (
+        DROPOUT,
+        DROP,
+        ALPHA_DROPOUT,
+        ALPHA_DROPOUT_DERIVATIVE,
+        MASK,
+        GAUSSIAN_DROPOUT,
+        GAUSSIAN_NOISE,
+    )
 }
 
 

@@ -1,7 +1,9 @@
 """The form of an operation, from which each device makes its kernels."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+IDENTITY: Final = "identity"  # no formula: gradients and tangents of what only adds are handed on as they are
 
 
 class Formula(NamedTuple):
@@ -15,3 +17,12 @@ class Formula(NamedTuple):
     factors: Callable[[Any, Any], Any]  # (p, compute class) -> (scale, shift, fill), once a call
     kept: Callable[[Any, Any], Any]  # (value, factors) -> result where the element is kept
     dropped: Callable[[Any, Any], Any]  # (value, factors) -> result where it is dropped
+
+
+class NormalFormula(NamedTuple):
+    """The same for an operation that adds noise or multiplies by it: every element has a standard normal number z."""
+
+    name: str
+    derivative: str  # as above, or IDENTITY
+    factors: Callable[[Any, Any], Any]  # as above
+    noised: Callable[[Any, Any, Any], Any]  # (value, z as float32, factors) -> result

@@ -1,0 +1,77 @@
+"""The loop of the CPU kernels whose elements have a normal number each: fill a small buffer with words, apply, go on.
+
+As in blocks.py, whose arguments, pieces and prefetches these are; but a counter serves four elements, not eight, and
+no block differs from another.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import carray
+
+from fastdrop_kernels import stream
+from fastdrop_kernels.casts import float64_from_bits
+from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, LINE, PIECE
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
+from fastdrop_kernels.cpu.elements import Element
+from fastdrop_kernels.cpu.fill import fill
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
+from fastdrop_kernels.formulas import NormalFormula
+from fastdrop_kernels.normal import normal
+
+u64 = np.uint64
+WORDS_PER_PIECE: Final = 128 // 2  # uint64 words, two normals each
+WIDEST_PIECE: Final = 128  # uint64 words
+NORMALS_PER_COUNTER: Final = u64(stream.NORMALS_PER_COUNTER)
+
+inlined(normal)
+
+
+@inlined
+def apply(x: Any, y: Any, words: Any, results: Any, factors: Any, widen: Any, noised: Any, narrow: Any) -> None:
+    """Write the formula's result of every x, with the normal of its word, to y, by way of `results`.
+
+    What it writes as it reads x is apart from x; else, in place, it would not become vectors.
+    """
+    for i in range(u64(x.size)):
+        results[i] = narrow(noised(widen(x[i]), normal(words[i]), factors))
+    for i in range(u64(x.size)):
+        y[i] = results[i]
+
+
+def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
+    """Compile the kernel that applies `formula` to every element with a normal number of its own."""
+    factors_of, noised = formula.factors, formula.noised
+    storage, compute, widen, narrow = element
+    itemsize = u64(np.dtype(storage).itemsize)
+
+    def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
+        x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
+        seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
+        factors = factors_of(p, compute)
+        buffer = stack_words(WORDS_PER_PIECE)
+        words, results = address_of(buffer), address_of(stack_words(WIDEST_PIECE))
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
+        while first < end:
+            n = min(PIECE - first % PIECE, end - first)
+            x, y = x_address + (first - start) * itemsize, y_address + (first - start) * itemsize
+            counter, skipped = first // NORMALS_PER_COUNTER, first % NORMALS_PER_COUNTER
+            if n == PIECE:  # the same with a constant count: no remainder loops
+                for line in range(PIECE * itemsize // LINE):
+                    prefetch(x + AHEAD + line * LINE)
+                fill(buffer, counter, PIECE // NORMALS_PER_COUNTER, seed, offset)
+                apply(
+                    carray(pointer(x, storage), (PIECE,)), carray(pointer(y, storage), (PIECE,)),
+                    carray(pointer(words, np.uint32), (PIECE,)),
+                    carray(pointer(results, storage), (PIECE,)), factors, widen, noised, narrow,
+                )  # fmt: skip
+            else:
+                fill(buffer, counter, (skipped + n + NORMALS_PER_COUNTER - u64(1)) // NORMALS_PER_COUNTER, seed, offset)
+                apply(
+                    carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)),
+                    carray(pointer(words + skipped * u64(4), np.uint32), (n,)),
+                    carray(pointer(results, storage), (n,)), factors, widen, noised, narrow,
+                )  # fmt: skip
+            first += n
+
+    return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")
