@@ -13,7 +13,7 @@ import threading
 from typing import Final
 
 from fastdrop_kernels.cache import digest, user_cache_folder
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, NormalFormula
 
 NO_CACHE: Final = (OSError, RuntimeError)  # it cannot be read or written; there is no home folder for it
 ELF_HEADER: Final = struct.Struct("<4s28xQQ6x4H2x")  # magic; places of the two tables; sizes of their entries, numbers
@@ -21,9 +21,9 @@ FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 KERNELS: Final = (  # name, dtype
     *(
         (loop + name, dtype)
-        for name in FORMULAS
+        for name, formula in FORMULAS.items()
         if name != "mask"
-        for loop in ("", "runs_", "rows_")
+        for loop in (("",) if isinstance(formula, NormalFormula) else ("", "runs_", "rows_"))
         for dtype in FLOATS
     ),
     ("mask", "bool"),

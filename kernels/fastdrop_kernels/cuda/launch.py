@@ -40,7 +40,7 @@ def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float, float
     @functools.lru_cache(maxsize=256)
     def numbers(p: float) -> tuple[int, float, float, float]:
         scale, shift, fill = map(float, formula.factors(p, compute))
-        return round(p * 2.0**32), scale, shift, fill
+        return round(min(p, 1.0) * 2.0**32), scale, shift, fill
 
     return numbers
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from fastdrop_kernels.cuda import rows, runs, tiles
+from fastdrop_kernels.cuda import normals, rows, runs, tiles
 from fastdrop_kernels.cuda.elements import element, element_of_thread
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, NormalFormula
 
 
 def kernel(name: str, dtype: str, capability: tuple[int, int]) -> Callable[..., None]:
@@ -12,4 +12,6 @@ def kernel(name: str, dtype: str, capability: tuple[int, int]) -> Callable[..., 
     for prefix, loop in (("runs_", runs.kernel), ("rows_", rows.kernel)):
         if name.startswith(prefix):
             return loop(FORMULAS[name.removeprefix(prefix)], element_of_thread(dtype, capability))
-    return tiles.kernel(FORMULAS[name], element(dtype, capability))
+    formula = FORMULAS[name]
+    loop = normals.kernel if isinstance(formula, NormalFormula) else tiles.kernel
+    return loop(formula, element(dtype, capability))

@@ -12,13 +12,23 @@ accesses of 16 bytes, the widest there are on every GPU, each shared with the re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastdrop_kernels.cuda.compiler import inlined
+
+u64 = np.uint64
 
 
 @inlined
 def same(value: Any) -> Any:
     """Return what needs no change."""
     return value
+
+
+@inlined
+def own_halves(tile: Any) -> Any:
+    """Return the numbers of a tile's two halves."""
+    return tile + tile, tile + tile + u64(1)
 
 
 class Element(NamedTuple):
@@ -31,5 +41,6 @@ class Element(NamedTuple):
     widen: Callable[[Any], Any] = same  # one element: storage -> compute, exact
     narrow: Callable[[Any], Any] = same  # one element: compute -> storage, rounded to nearest even
     deal: Callable[[Any], Any] = same  # the four words of the thread's counter -> those of the values it has loaded
+    halves: Callable[[Any], Any] = own_halves  # number of the thread's tile -> those of the halves that it has loaded
     tile: int = 8  # elements
     together: int = 1  # successive tiles that are worked on all or none: 32 where the lanes of a warp exchange words

@@ -84,5 +84,12 @@ def deal(words: Any) -> Any:
     return either(a, words[0], odd), either(b, words[1], odd), either(words[2], a, odd), either(words[3], b, odd)
 
 
+@inlined
+def halves_dealt(tile: Any) -> Any:
+    """Return the numbers of the half tiles that `load_dealt` reads."""
+    first = tile + tile - u64(is_odd())
+    return first, first + u64(2)
+
+
 ADJACENT: Final = Element(np.float32, np.float32, load_adjacent, store_adjacent)
-DEALT: Final = Element(np.float32, np.float32, load_dealt, store_dealt, deal=deal, together=WARP)
+DEALT: Final = Element(np.float32, np.float32, load_dealt, store_dealt, deal=deal, halves=halves_dealt, together=WARP)
