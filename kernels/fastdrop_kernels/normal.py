@@ -1,17 +1,19 @@
 """The standard normal number that belongs to a 32-bit word, bit for bit the same on every device.
 
-z is the quantile at u = (word + 1/2) / 2**32. With the smaller tail h = min(u, 1 - u) and x = 1 - 2h,
+z is the quantile at u = (word + 1/2) / 2**32. With the smaller tail h = min(u, 1 - u), x = 1 - 2h, y = h (1 - h):
 
-    z = +-x f(log2(h (1 - h))),    f a polynomial, as x -> z is odd, and flat but for the logarithm:
+    z = +-x f,    f = root(v) + y (correction(v) + c y),    v = log2(y) + 3
 
-``4 h (1 - h) = 1 - x**2``, so f is smooth where x = 0, and grows as a root does where h -> 0. That logarithm is due to
-Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011); he takes two polynomials, one of its root. Here
-one is enough, so there is neither a root nor a choice. Both tails come from the word's integer, so neither is rounded
-before it is small. The largest error is 3.6e-7 of z, five units in the last place (tests/test_normals.py measures it).
+As ``4y = 1 - x**2``, f is smooth in the middle, where x = 0, and in the tails it grows like the root of -v. To take
+that logarithm is due to Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011); he needs two
+polynomials, one in its root. With terms in y, which vanish in the tails, one form will do for all: there is no root,
+no division and no choice.
 
-The operations are integer ones, exact ones (conversions and products by powers of two) and fused multiply-adds: no
-compiler may round them otherwise. The coefficients are least-maximum fits of the relative error of f, and of the
-absolute error of a logarithm.
+h and x are both made from the word's integer, so neither loses digits where it is small. The largest error is 3.7e-7
+of z, five units in its last place.
+
+All operations are integer ones, exact ones, single ones or fused multiply-adds: no compiler may round them otherwise.
+The coefficients are minimax fits, of f's relative error and of the logarithm's absolute one.
 """
 
 from typing import Any, Final

@@ -12,8 +12,8 @@ Where an element gets a normal number instead, element e's comes from 32-bit wor
 
 as the quantile of the standard normal distribution at ``(word + 1/2) / 2**32``, computed as normal.py does.
 
-These numbers are the contract between
-all devices and all users: a change of any of them changes every mask that was ever reproduced.
+These numbers are the contract between all devices and all users: a change of any of them changes every mask, and all
+noise, that was ever reproduced.
 
 Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC'11); 7 rounds is its crush-resistant minimum.
 """

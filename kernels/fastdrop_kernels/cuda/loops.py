@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 from fastdrop_kernels.cuda import normals, rows, runs, tiles
 from fastdrop_kernels.cuda.elements import element, element_of_thread
-from fastdrop_kernels.formulas import FORMULAS, NormalFormula
+from fastdrop_kernels.formulas import FORMULAS, NormalFormula, formula_name
 
 
 def kernel(name: str, dtype: str, capability: tuple[int, int]) -> Callable[..., None]:
     """Return a kernel, to be compiled for a compute capability."""
+    formula = FORMULAS[formula_name(name)]
+    if isinstance(formula, NormalFormula):
+        return normals.kernel(formula, element(dtype, capability))
     for prefix, loop in (("runs_", runs.kernel), ("rows_", rows.kernel)):
         if name.startswith(prefix):
-            return loop(FORMULAS[name.removeprefix(prefix)], element_of_thread(dtype, capability))
-    formula = FORMULAS[name]
-    loop = normals.kernel if isinstance(formula, NormalFormula) else tiles.kernel
-    return loop(formula, element(dtype, capability))
+            return loop(formula, element_of_thread(dtype, capability))
+    return tiles.kernel(formula, element(dtype, capability))
