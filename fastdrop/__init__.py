@@ -8,10 +8,12 @@ from fastdrop._replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import Dropout
+from fastdrop.modules import Dropout, GaussianDropout, GaussianNoise
 
 __all__ = [
     "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
     "__version__",
     "accelerated",
     "dropout_mask",

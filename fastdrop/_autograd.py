@@ -13,7 +13,7 @@ from fastdrop._backend import has_kernel
 from fastdrop._key import Key, Noise, Order
 from fastdrop._layout import is_counted, run, run_
 from fastdrop._opaque import opaque
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
 
 @opaque
@@ -39,7 +39,7 @@ class DropFunction(torch.autograd.Function):
 
 def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     name = FORMULAS[name].derivative
-    if is_legacy_batchedtensor(x):  # of is_grads_batched, say: functorch does not know of it
+    if is_legacy_batchedtensor(x) and name != IDENTITY:  # of is_grads_batched, say: functorch does not know of it
         return _composite.run(name, x, key)
     return composite_drop(name, x, key) if _composite.is_watched() else drop(name, x, key)
 
@@ -158,6 +158,8 @@ def _is_recorded(x: torch.Tensor) -> bool:
 
 def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x, by the shortest way that autograd allows."""
+    if name == IDENTITY:
+        return x
     if _are_functorch_transforms_active():
         return FunctorchDropFunction.apply(name, x, *key)  # type: ignore[no-any-return, no-untyped-call]
     return recorded_drop(name, x, key)
@@ -172,6 +174,8 @@ def recorded_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
 
 def composite_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x by torch's operators, seen by whoever watches."""
+    if name == IDENTITY:
+        return x
     if _are_functorch_transforms_active() or not _is_recorded(x):
         return _composite.run(name, x, key)
     return CompositeDropFunction.apply(name, x, key)  # type: ignore[no-any-return, no-untyped-call]

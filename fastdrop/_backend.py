@@ -88,6 +88,22 @@ def mask(
     kept = np.empty(shape, np.bool_)
     target = kept.ctypes.data
     _cpu.run("mask", "bool", target, target, start, kept.size, p, int(seed), offset)
+    return _tensor(kept, strides, device)
+
+
+def normals(
+    shape: Sequence[int], seed: Seed, offset: int, strides: Sequence[int] | None, device: torch.device
+) -> torch.Tensor:
+    """Return a tensor of standard normal numbers, float32, on a device, in the order that `mask` has too."""
+    z = np.zeros(shape, np.float32)
+    target = z.ctypes.data
+    _cpu.run("gaussian_noise", "float32", target, target, 0, z.size, 1.0, int(seed), offset)
+    return _tensor(z, strides, device)
+
+
+def _tensor(array: np.ndarray, strides: Sequence[int] | None, device: torch.device | None) -> torch.Tensor:
+    """Return a tensor of an array's memory, with strides of its own, on a device."""
     if strides is not None:
-        kept = np.lib.stride_tricks.as_strided(kept, shape, strides)  # bytes: an element of a mask is one
-    return torch.from_numpy(kept).to(device or "cpu")
+        strides = [stride * array.itemsize for stride in strides]
+        array = np.lib.stride_tricks.as_strided(array, array.shape, strides)
+    return torch.from_numpy(array).to(device or "cpu")

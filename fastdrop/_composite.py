@@ -4,13 +4,18 @@ Other devices, complex numbers, traces, dispatch modes, batches of torch's older
 a way that no kernel knows. Where autograd looks inside, as under torch.func, it keeps the mask.
 """
 
+from typing import Final
+
 import numpy as np
 import torch
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 
-from fastdrop._backend import mask
+from fastdrop._backend import mask, normals
 from fastdrop._key import Key
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
+
+
+COMPUTE: Final = {np.float32: torch.float32, np.float64: torch.float64}
 
 
 def is_watched() -> bool:
@@ -21,8 +26,12 @@ def is_watched() -> bool:
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the result of a formula for x."""
     p, seed, offset, order, noise = key
-    keep = mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device)
+    formula = FORMULAS[name]
     compute = np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
-    scale, shift, fill = map(float, FORMULAS[name].factors(p, compute))
+    scale, shift, fill = map(float, formula.factors(p, compute))
+    if isinstance(formula, NormalFormula):
+        z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute]) * scale
+        return (x + z if formula.derivative == IDENTITY else x + x * z).to(x.dtype)
+    keep = mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device)
     kept = x * scale if shift == 0 else x * scale + shift
     return torch.where(keep, kept, fill)

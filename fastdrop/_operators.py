@@ -25,7 +25,7 @@ from fastdrop._key import Noise, Seed
 from fastdrop._layout import in_order, is_counted, order_of, run
 from fastdrop._members import Member
 from fastdrop._opaque import opaque
-from fastdrop_kernels.formulas import FORMULAS
+from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
@@ -157,12 +157,16 @@ class OperatorFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return None, operator(grad_output, ctx.p, *ctx.saved_tensors, *ctx.rest), None, None, None, None, None, None
+        return None, OperatorFunction._derivative(ctx, grad_output), None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, _: None, tangent: torch.Tensor, *__: Any) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return operator(tangent, ctx.p, *ctx.saved_tensors, *ctx.rest)  # type: ignore[no-any-return]
+        return OperatorFunction._derivative(ctx, tangent)
+
+    @staticmethod
+    def _derivative(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x if ctx.rest[-1] == IDENTITY else operator(x, ctx.p, *ctx.saved_tensors, *ctx.rest)
 
 
 _apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for no setup_context

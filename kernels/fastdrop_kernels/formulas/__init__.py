@@ -4,11 +4,11 @@ from typing import Final
 
 from fastdrop_kernels.formulas.alpha import ALPHA_DROPOUT, ALPHA_DROPOUT_DERIVATIVE
 from fastdrop_kernels.formulas.dropout import DROP, DROPOUT
-from fastdrop_kernels.formulas.formula import Formula, NormalFormula
+from fastdrop_kernels.formulas.formula import IDENTITY, Formula, NormalFormula
 from fastdrop_kernels.formulas.gaussian import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from fastdrop_kernels.formulas.mask import MASK
 
-__all__ = ["FORMULAS", "Formula", "NormalFormula", "formula_name"]
+__all__ = ["FORMULAS", "IDENTITY", "Formula", "NormalFormula", "formula_name"]
 
 FORMULAS: Final[dict[str, Formula | NormalFormula]] = {
     formula.name: formula
