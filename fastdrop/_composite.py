@@ -14,7 +14,6 @@ from fastdrop._backend import mask, normals
 from fastdrop._key import Key
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
 
-
 COMPUTE: Final = {np.float32: torch.float32, np.float64: torch.float64}
 
 
