@@ -1,7 +1,8 @@
 """The loop for one row of draws for several rows of elements: time steps, channels where memory is channels_last.
 
-Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. A piece of draws is
-made once and applied to many rows in turn. Rows are cut where a range of blocks begins or ends.
+Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block, or
+of a row if that is shorter, are made once and applied to many rows in turn: over pieces as short as those of blocks.py,
+arrays beyond the cache took three times as long. Rows are cut where a range of blocks begins or ends.
 """
 
 from typing import Any, Final
@@ -9,14 +10,16 @@ from typing import Any, Final
 import numpy as np
 from numba import carray
 
+from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
-from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, PIECE, WORDS_PER_PIECE, apply, block_threshold, fill_piece
+from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, apply, block_threshold, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
+WORDS_PER_BLOCK: Final = stream.BLOCK // 4  # uint64 words of four 16-bit draws
 TOGETHER: Final = u64(64)  # rows: enough to make a piece of draws cheap, few enough to stay in the cache
 
 
@@ -32,7 +35,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
         p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
         factors = factors_of(float64_from_bits(p), compute)
-        words = stack_words(WORDS_PER_PIECE)
+        words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
@@ -42,7 +45,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 together = min(repeat - row % repeat, (end - first) // inner, TOGETHER)
             before, draw = column, row // repeat * inner + column
             while column < last:
-                n = min(PIECE - draw % PIECE, last - column)
+                n = min(BLOCK - draw % BLOCK, last - column)
                 threshold = block_threshold(draw // BLOCK, p32, seed, offset)
                 limit = np.uint16(min(threshold, HIGHEST_DRAW))
                 skipped = fill_piece(words, draw, n, threshold, seed, offset)

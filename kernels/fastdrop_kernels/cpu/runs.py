@@ -2,9 +2,12 @@
 
 Memory is runs of `repeat` elements, and run r takes draw r of the mask stream. Runs are cut where a range of blocks
 begins or ends: threads share elements, as in all kernels, however few runs there are.
+
+Of some runs at a time, those to keep are sorted out, without a branch, and done before the others: a branch for each
+that is taken or not by chance costs short runs as much as their elements.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import carray
@@ -17,6 +20,7 @@ from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
+PIECE_OF_RUNS: Final = 128
 
 
 @inlined
@@ -33,6 +37,13 @@ def drop(y: Any, value: Any) -> None:
         y[i] = value
 
 
+@inlined
+def cut(run: Any, length: Any, first: Any, end: Any) -> Any:
+    """Return where a run begins, and how long it is, within a range of elements."""
+    here = max(run * length, first)
+    return here, min((run + u64(1)) * length, end) - here
+
+
 def kernel(formula: Formula, dtype: str, element: Element) -> Any:
     """Compile the kernel that applies `formula` to whole runs."""
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
@@ -47,6 +58,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         fill_value = narrow(dropped(compute(0), factors))
         words = stack_words(WORDS_PER_PIECE)
         draws = carray(pointer(address_of(words), np.uint16), (PIECE,))
+        kept_runs, dropped_runs = stack_words(PIECE_OF_RUNS), stack_words(PIECE_OF_RUNS)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
             run = first // length
@@ -54,15 +66,20 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
             threshold = block_threshold(run // BLOCK, p32, seed, offset)
             limit = np.uint16(min(threshold, HIGHEST_DRAW))
             skipped = fill_piece(words, run, count, threshold, seed, offset)
-            for i in range(skipped, skipped + count):
-                run += u64(1)
-                n = min(run * length, end) - first
-                y = carray(pointer(y_address + first * itemsize, storage), (n,))
-                if draws[i] >= limit:
-                    x = carray(pointer(x_address + first * itemsize, storage), (n,))
-                    keep(x, y, factors, widen, kept, narrow)
-                else:
-                    drop(y, fill_value)
-                first += n
+            number_kept = u64(0)
+            for i in range(count):
+                kept_runs[number_kept], dropped_runs[i - number_kept] = run + i, run + i
+                number_kept += u64(draws[skipped + i] >= limit)
+            for i in range(number_kept):
+                here, n = cut(kept_runs[i], length, first, end)
+                keep(
+                    carray(pointer(x_address + here * itemsize, storage), (n,)),
+                    carray(pointer(y_address + here * itemsize, storage), (n,)),
+                    factors, widen, kept, narrow,
+                )  # fmt: skip
+            for i in range(count - number_kept):
+                here, n = cut(dropped_runs[i], length, first, end)
+                drop(carray(pointer(y_address + here * itemsize, storage), (n,)), fill_value)
+            first = (run + count) * length
 
     return compile_callback(KERNEL, runs, f"runs_{formula.name}_{dtype}")
