@@ -14,7 +14,8 @@ import json
 from fastdrop_kernels.cpu import compiler, kernels
 compiler.cache_folder = lambda: None  # code from the cache has no assembly to read
 dtypes = ["float16", "bfloat16", "float32", "float64"]
-print(json.dumps({dtype: kernels.compiled("dropout", dtype)._library.get_asm_str() for dtype in dtypes}))
+names = ["dropout", "gaussian_dropout"]
+print(json.dumps({n: {d: kernels.compiled(n, d)._library.get_asm_str() for d in dtypes} for n in names}))
 """
 CPUS = {"this": {}, "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+bmi,+bmi2"}}
 VECTOR = "[yz]mm"  # 256 or 512 bits
@@ -35,29 +36,43 @@ pytestmark = [
     pytest.mark.parametrize("dtype", WIDE),
 ]
 
+kernels = pytest.mark.parametrize("name", ["dropout", "gaussian_dropout"])
+
 
 @functools.cache
-def assembly(cpu: str) -> dict[str, str]:
-    """Return the assembly of every dtype's kernel as a process compiles it for a CPU."""
+def assembly(cpu: str) -> dict[str, dict[str, str]]:
+    """Return the assembly of every kernel, by name and dtype, as a process compiles it for a CPU."""
     return json.loads(run_python(CODE, **CPUS[cpu]))
 
 
-def test_fill_multiplies_in_vectors(cpu, dtype):
-    packed = re.findall(rf"vpmuludq\s.*{VECTOR}", assembly(cpu)[dtype])
+@kernels
+def test_fill_multiplies_in_vectors(cpu, dtype, name):
+    packed = re.findall(rf"vpmuludq\s.*{VECTOR}", assembly(cpu)[name][dtype])
     assert len(packed) >= 11, "a counter needs 11 multiplications in the loop"
 
 
 def test_apply_compares_and_computes_in_vectors(cpu, dtype):
-    assert re.search(WIDE[dtype], assembly(cpu)[dtype])
-    assert re.search(COMPARE, assembly(cpu)[dtype])
+    assert re.search(WIDE[dtype], assembly(cpu)["dropout"][dtype])
+    assert re.search(COMPARE, assembly(cpu)["dropout"][dtype])
 
 
-def test_a_kernel_calls_nothing(cpu, dtype):
+def test_normal_numbers_are_made_in_vectors(cpu, dtype):
+    body = assembly(cpu)["gaussian_dropout"][dtype]
+    assert len(re.findall(rf"vfn?m(?:add|sub)\d+ps\s.*{VECTOR}", body)) >= 22
+    assert re.search(rf"vfmadd\d+{'pd' if dtype == 'float64' else 'ps'}\s.*{VECTOR}", body)
+    assert not re.search(r"v(p?gather|sqrt|div)\w*\s.*[yz]mm", body)
+
+
+@kernels
+def test_a_kernel_calls_nothing(cpu, dtype, name):
     """All its functions are inlined and nothing is taken from the heap; memset clears draws where all is dropped."""
-    body = assembly(cpu)[dtype].split(".Lfunc_end0")[0]
+    body = assembly(cpu)[name][dtype].split(".Lfunc_end0")[0]
     assert "vpmuludq" in body
     assert len(re.findall(r"\bcall\w*\s", body)) == body.count("$memset")
 
 
-def test_avx2_is_not_this_cpus_code(cpu, dtype):
-    assert ("zmm" in assembly(cpu)[dtype]) == (cpu == "this" and bool(binding.get_host_cpu_features().get("avx512f")))
+@kernels
+def test_avx2_is_not_this_cpus_code(cpu, dtype, name):
+    assert ("zmm" in assembly(cpu)[name][dtype]) == (
+        cpu == "this" and bool(binding.get_host_cpu_features().get("avx512f"))
+    )
