@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray
 
 from fastdrop_kernels import stream
-from fastdrop_kernels.casts import float64_from_bits
+from fastdrop_kernels.casts import float32_bits, float64_from_bits
 from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, LINE, PIECE
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
@@ -28,13 +28,20 @@ inlined(normal)
 
 
 @inlined
-def apply(x: Any, y: Any, words: Any, results: Any, factors: Any, widen: Any, noised: Any, narrow: Any) -> None:
-    """Write the formula's result of every x, with the normal of its word, to y, by way of `results`.
+def transform(words: Any) -> None:
+    """Replace words by the bits of their normal numbers, in a loop of its own: as wide as float32 allows."""
+    for i in range(u64(words.size)):
+        words[i] = float32_bits(normal(words[i]))
 
-    What it writes as it reads x is apart from x; else, in place, it would not become vectors.
+
+@inlined
+def apply(x: Any, y: Any, z: Any, results: Any, factors: Any, widen: Any, noised: Any, narrow: Any) -> None:
+    """Write the formula's result of every x and z to y, by way of `results`.
+
+    What is written while x is read is apart from x: else, in place, there would be no vectors.
     """
     for i in range(u64(x.size)):
-        results[i] = narrow(noised(widen(x[i]), normal(words[i]), factors))
+        results[i] = narrow(noised(widen(x[i]), z[i], factors))
     for i in range(u64(x.size)):
         y[i] = results[i]
 
@@ -60,16 +67,18 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
                 for line in range(PIECE * itemsize // LINE):
                     prefetch(x + AHEAD + line * LINE)
                 fill(buffer, counter, PIECE // NORMALS_PER_COUNTER, seed, offset)
+                transform(carray(pointer(words, np.uint32), (PIECE,)))
                 apply(
                     carray(pointer(x, storage), (PIECE,)), carray(pointer(y, storage), (PIECE,)),
-                    carray(pointer(words, np.uint32), (PIECE,)),
+                    carray(pointer(words, np.float32), (PIECE,)),
                     carray(pointer(results, storage), (PIECE,)), factors, widen, noised, narrow,
                 )  # fmt: skip
             else:
                 fill(buffer, counter, (skipped + n + NORMALS_PER_COUNTER - u64(1)) // NORMALS_PER_COUNTER, seed, offset)
+                transform(carray(pointer(words, np.uint32), (skipped + n,)))
                 apply(
                     carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)),
-                    carray(pointer(words + skipped * u64(4), np.uint32), (n,)),
+                    carray(pointer(words + skipped * u64(4), np.float32), (n,)),
                     carray(pointer(results, storage), (n,)), factors, widen, noised, narrow,
                 )  # fmt: skip
             first += n
