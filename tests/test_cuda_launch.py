@@ -124,6 +124,15 @@ def test_each_device_runs_its_own_code_and_returns_what_the_cpu_does(driver, nam
     assert (arrived.device, arrived.image, arrived.block) == (device, *driver.images, (THREADS, 1, 1))
 
 
+def test_a_standard_deviation_may_be_of_any_size(driver):
+    """The same place takes probabilities as 32 bits."""
+    kernel, x = launch.load("gaussian_noise", "float32", 0), values("float32", 3000)
+    with driver.running(execute):
+        for std in (0.0, 2.5, 1e30):
+            key = 7, 11, 13, std
+            assert np.array_equal(on_gpu(kernel, x, *key), on_cpu("gaussian_noise", "float32", x, *key))
+
+
 def test_streams_pass_through(driver):
     kernel, own = launch.load("mask", "bool", 0), core.Device(0).create_stream()
     streams = [0, 1, 2, STREAM, int(own.handle), 2**64 - 16, STREAM, 0]

@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("numba_cuda")
 
+from cuda_runs import OFFSET, SEED, THREADS, Run, assert_same, numbers, placed, signed, values
 from cuda_tools import needs_tools
 from emulation import ARCHITECTURES, STORAGE
 from ptx import Memory
 from test_cuda_code import ACCESSES, BITS, REGISTERS
-from test_cuda_kernels import LENGTHS, SEED, STARTS, THREADS, Run, assert_same, numbers, placed, signed, values
+from test_cuda_kernels import LENGTHS, STARTS
 
 from fastdrop_kernels.cuda import kernels
 from fastdrop_kernels.cuda.disassembly import Access, accesses, called, histogram, local_accesses
@@ -79,7 +80,7 @@ def test_elements_and_threads_beyond_32_bits(run, dtype):
     memory, before = Memory(), block * x.nbytes
     memory.add(x, x.ctypes.data, readonly=True)
     memory.add(y, y.ctypes.data)
-    key = SEED, 0, signed(2**63 + 7), *numbers(run.name, dtype, 0.3), 0, 0
+    key = SEED, 0, signed(OFFSET), *numbers(run.name, dtype, 0.3), 0, 0
     args = [x.ctypes.data - before, y.ctypes.data - before, 0, 2**36 + 5, *key]
     run.kernel(2**31 - 1, THREADS, args, memory, blocks=[block])
     assert_same(y, run.wanted(x, block * per_block), dtype)
