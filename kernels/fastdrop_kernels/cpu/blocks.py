@@ -32,6 +32,7 @@ u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
 PIECE: Final = u64(128)
 WORDS_PER_PIECE: Final = 128 // 4  # uint64 words of four 16-bit draws
+WIDEST_PIECE: Final = 128  # uint64 words
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
 HIGHEST_DRAW: Final = u64(0xFFFF)
 LINE: Final = u64(CACHE_LINE)
@@ -54,7 +55,7 @@ def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset
 
 
 @inlined
-def apply(
+def choose(
     x: Any, y: Any, draws: Any, limit: Any, factors: Any, widen: Any, kept: Any, dropped: Any, narrow: Any
 ) -> None:
     """Write the formula's result of every x to y; the element is kept where its draw is at least `limit`.
@@ -65,6 +66,35 @@ def apply(
         value = widen(x[i])
         if_kept, if_dropped = narrow(kept(value, factors)), narrow(dropped(value, factors))
         y[i] = if_kept if draws[i] >= limit else if_dropped
+
+
+@inlined
+def copy(x: Any, y: Any) -> None:
+    """Write every x to y."""
+    for i in range(u64(x.size)):
+        y[i] = x[i]
+
+
+@inlined
+def apply(
+    storage: Any, itemsize: Any, x: Any, y: Any, n: Any, draws: Any,
+    limit: Any, factors: Any, widen: Any, kept: Any, dropped: Any, narrow: Any,
+) -> None:  # fmt: skip
+    """Do so for n elements at the addresses x and y, and draws at an address.
+
+    In place, results go by way of the stack: LLVM makes no vectors where what is written may be what is read.
+    """
+    if x != y:
+        x_array, y_array = carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,))
+        choose(x_array, y_array, carray(pointer(draws, np.uint16), (n,)), limit, factors, widen, kept, dropped, narrow)
+        return
+    buffer = address_of(stack_words(WIDEST_PIECE))
+    for first in range(u64(0), n, PIECE):
+        m = min(PIECE, n - first)
+        y_array, results = carray(pointer(y + first * itemsize, storage), (m,)), carray(pointer(buffer, storage), (m,))
+        which = carray(pointer(draws + first * u64(2), np.uint16), (m,))
+        choose(y_array, results, which, limit, factors, widen, kept, dropped, narrow)
+        copy(results, y_array)
 
 
 def kernel(formula: Formula, dtype: str, element: Element) -> Any:
@@ -95,17 +125,11 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                     for line in range(PIECE * itemsize // LINE):
                         prefetch(x + AHEAD + line * LINE)
                     fill(words, first // DRAWS_PER_COUNTER, PIECE // DRAWS_PER_COUNTER, seed, offset)
-                    apply(
-                        carray(pointer(x, storage), (PIECE,)), carray(pointer(y, storage), (PIECE,)),
-                        carray(pointer(draws, np.uint16), (PIECE,)), limit, factors, widen, kept, dropped, narrow,
-                    )  # fmt: skip
+                    apply(storage, itemsize, x, y, PIECE, draws, limit, factors, widen, kept, dropped, narrow)
                 else:
                     skipped = fill_piece(words, first, n, threshold, seed, offset)
-                    apply(
-                        carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)),
-                        carray(pointer(draws + skipped * u64(2), np.uint16), (n,)),
-                        limit, factors, widen, kept, dropped, narrow,
-                    )  # fmt: skip
+                    first_draw = draws + skipped * u64(2)
+                    apply(storage, itemsize, x, y, n, first_draw, limit, factors, widen, kept, dropped, narrow)
                 first += n
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

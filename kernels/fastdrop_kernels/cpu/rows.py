@@ -1,21 +1,20 @@
 """The loop for one row of draws for several rows of elements: time steps, channels where memory is channels_last.
 
-Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block, or
-of a row if that is shorter, are made once and applied to many rows in turn: over pieces as short as those of blocks.py,
+Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block (a
+row, if it is shorter) are made once and applied to many rows in turn: over pieces as short as those of blocks.py,
 arrays beyond the cache took three times as long. Rows are cut where a range of blocks begins or ends.
 """
 
 from typing import Any, Final
 
 import numpy as np
-from numba import carray
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, apply, block_threshold, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, stack_words
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -52,9 +51,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 for i in range(together):
                     place = ((row + i) * inner + column) * itemsize
                     apply(
-                        carray(pointer(x_address + place, storage), (n,)),
-                        carray(pointer(y_address + place, storage), (n,)),
-                        carray(pointer(draws + skipped * u64(2), np.uint16), (n,)),
+                        storage, itemsize, x_address + place, y_address + place, n, draws + skipped * u64(2),
                         limit, factors, widen, kept, dropped, narrow,
                     )  # fmt: skip
                 column += n

@@ -13,7 +13,16 @@ import numpy as np
 from numba import carray
 
 from fastdrop_kernels.casts import float64_from_bits
-from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, PIECE, WORDS_PER_PIECE, block_threshold, fill_piece
+from fastdrop_kernels.cpu.blocks import (
+    BLOCK,
+    HIGHEST_DRAW,
+    PIECE,
+    WIDEST_PIECE,
+    WORDS_PER_PIECE,
+    block_threshold,
+    copy,
+    fill_piece,
+)  # fmt: skip
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
@@ -28,6 +37,22 @@ def keep(x: Any, y: Any, factors: Any, widen: Any, kept: Any, narrow: Any) -> No
     """Write the formula's result of every x to y."""
     for i in range(u64(x.size)):
         y[i] = narrow(kept(widen(x[i]), factors))
+
+
+@inlined
+def apply(
+    storage: Any, itemsize: Any, x: Any, y: Any, n: Any, factors: Any, widen: Any, kept: Any, narrow: Any
+) -> None:
+    """Do so for n elements at the addresses x and y; in place, as in blocks.py, by way of the stack."""
+    if x != y:
+        keep(carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)), factors, widen, kept, narrow)
+        return
+    buffer = address_of(stack_words(WIDEST_PIECE))
+    for first in range(u64(0), n, PIECE):
+        m = min(PIECE, n - first)
+        y_array, results = carray(pointer(y + first * itemsize, storage), (m,)), carray(pointer(buffer, storage), (m,))
+        keep(y_array, results, factors, widen, kept, narrow)
+        copy(results, y_array)
 
 
 @inlined
@@ -72,11 +97,8 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 number_kept += u64(draws[skipped + i] >= limit)
             for i in range(number_kept):
                 here, n = cut(kept_runs[i], length, first, end)
-                keep(
-                    carray(pointer(x_address + here * itemsize, storage), (n,)),
-                    carray(pointer(y_address + here * itemsize, storage), (n,)),
-                    factors, widen, kept, narrow,
-                )  # fmt: skip
+                place = here * itemsize
+                apply(storage, itemsize, x_address + place, y_address + place, n, factors, widen, kept, narrow)
             for i in range(count - number_kept):
                 here, n = cut(dropped_runs[i], length, first, end)
                 drop(carray(pointer(y_address + here * itemsize, storage), (n,)), fill_value)
