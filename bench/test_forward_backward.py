@@ -14,5 +14,5 @@ def test_forward_backward(benchmark, threads, size, name):
     x = torch.randn(size, requires_grad=True)
     benchmark.group = group("forward + backward", x, threads)
     if name in contenders.DROPOUTS:
-        benchmark.extra_info["bytes kept per element"] = contenders.bytes_kept(name, x)
+        benchmark.extra_info["bytes kept per element"] = contenders.bytes_kept(contenders.DROPOUTS[name], x)
     benchmark(contenders.forward_backward(x)[name])

@@ -53,13 +53,13 @@ def forward_backward(x: torch.Tensor) -> Contenders:
     }
 
 
-def bytes_kept(name: str, x: torch.Tensor) -> float:
+def bytes_kept(dropout: Callable[[torch.Tensor], object], x: torch.Tensor) -> float:
     """Return the bytes per element that a dropout keeps for its backward.
 
     Parameters
     ----------
-    name : str
-        A name in `DROPOUTS`.
+    dropout : function of a Tensor
+        Any of `DROPOUTS`, say.
     x : Tensor that requires grad
         The input.
     """
@@ -70,5 +70,5 @@ def bytes_kept(name: str, x: torch.Tensor) -> float:
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
-        DROPOUTS[name](x, P)
+        dropout(x)
     return sum(sizes) / x.numel()

@@ -37,7 +37,7 @@ def measure(dtype: torch.dtype, size: int, effort: Effort) -> Result:
         size=size,
         forward=interleaved(contenders.forward(x), *effort),
         forward_backward=interleaved(contenders.forward_backward(leaf), *effort),
-        bytes_kept={name: contenders.bytes_kept(name, leaf) for name in contenders.DROPOUTS},
+        bytes_kept={name: contenders.bytes_kept(drop, leaf) for name, drop in contenders.DROPOUTS.items()},
     )
 
 
