@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from torch.compiler import assume_constant_result
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._broadcast import channels_of
@@ -217,4 +218,10 @@ def _check_rank(rank: int, spatial: int) -> None:
             f"exists to provide channel-wise dropout on inputs with {spatial} spatial dimensions, "
             f"a channel dimension, and an optional batch dimension (i.e. {ranks} inputs)."
         )
-    warnings.warn(text, stacklevel=4)  # at the line that called the public function, two calls above
+    _warn(text)
+
+
+@assume_constant_result  # type: ignore[untyped-decorator]  # called by compilation, once; `warn` would break the graph
+def _warn(text: str) -> None:
+    """Warn of the line that called the public function, four calls above."""
+    warnings.warn(text, stacklevel=5)
