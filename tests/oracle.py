@@ -61,7 +61,7 @@ def apply(x: torch.Tensor, kept: torch.Tensor, p: float) -> torch.Tensor:
 def alpha_factors(p: float, dtype: torch.dtype) -> tuple[float, float, float]:
     """Return alpha dropout's scale, shift and fill, in the type that `dtype` is computed in."""
     compute = np.float64 if dtype == torch.float64 else np.float32
-    a = 1 / math.sqrt((SELU_LIMIT * SELU_LIMIT * p + 1) * (1 - p))
+    a = 1 / math.sqrt((SELU_LIMIT * SELU_LIMIT * p + 1) * (1 - p)) if p < 1 else 0.0
     scale, shift, fill = (float(compute(factor)) for factor in (a, a * SELU_LIMIT * p, a * SELU_LIMIT * (p - 1)))
     return scale, shift, fill
 
