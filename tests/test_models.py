@@ -127,7 +127,7 @@ def test_every_dropout_is_ours(name):
         seen = calls(model.module, inputs)
     assert_native(seen, 0, all)
     assert (seen["aten::dropout"], seen["aten::feature_dropout"]) == (dropouts.elements, dropouts.channels)
-    assert seen["DropoutFunctionBackward"] == dropouts.elements
+    assert seen["DropFunctionBackward"] == all
     assert_native(calls(model.module, inputs), all, all)
 
 
