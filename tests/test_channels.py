@@ -272,6 +272,7 @@ def test_meta_tensors(name, rank):
     x = torch.empty(shape_of(rank), device="meta")
     y = both(name)[0](x, P)
     assert (y.shape, y.stride(), y.device.type) == (x.shape, x.stride(), "meta")
+    assert both(name)[0](x, P, inplace=True) is x and x.shape == y.shape
 
 
 # Modules
