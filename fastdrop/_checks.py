@@ -19,6 +19,26 @@ def check_probability(p: Any) -> float:
     return probability
 
 
+def check_rate(rate: Any) -> float:
+    """Return a rate in [0, 1] as it is, or raise Keras's error, with which layers under its names begin."""
+    if not 0 <= rate <= 1:
+        raise ValueError(
+            f"Invalid value received for argument `rate`. Expected a float value between 0 and 1. Received: rate={rate}"
+        )
+    return rate  # type: ignore[no-any-return]
+
+
+def check_data_format(data_format: Any) -> str:
+    """Return one of Keras's two orders of dimensions, or raise its error."""
+    standard = "channels_last" if data_format is None else str(data_format).lower()
+    if standard not in ("channels_first", "channels_last"):
+        raise ValueError(
+            "The `data_format` argument must be one of {'channels_first', 'channels_last'}. "
+            f"Received: data_format={standard}"
+        )
+    return standard
+
+
 def integer(value: Any, name: str) -> int:
     """Return what is an integer of any kind as an int."""
     if isinstance(value, int | torch.SymInt):

@@ -63,8 +63,10 @@ def run_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         run_kernel(name, x, x, p, seed, offset)
     elif (pattern := _pattern_over(x, noise)) is not None:
         run_kernel(name, x, x, p, seed, offset, pattern)
-    else:
+    elif x.is_contiguous():
         x.copy_(_composite.run(name, x, key))
+    else:
+        x.copy_(run_(name, in_order(x, None), key))  # a mask that lies over no memory of x may lie over a copy
     return x
 
 

@@ -26,9 +26,20 @@ def _native(name: str) -> Native:
     return native
 
 
+def _unbatched(native: Native) -> Native:
+    """Return an operator on batches as one on a sample."""
+
+    def unbatched(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
+        y = native(x.unsqueeze(0), p, training, inplace)
+        return x if inplace else y.squeeze(0)
+
+    return unbatched
+
+
 DROPOUT: Final = Member("dropout", "dropout", torch.nn.functional.dropout)
 BROADCAST_DROPOUT: Final = Member("dropout", "dropout with a noise_shape")
 FEATURE_DROPOUT: Final = Member("dropout", "feature dropout", _native("feature_dropout"))
+UNBATCHED_FEATURE_DROPOUT: Final = Member("dropout", "feature dropout", _unbatched(_native("feature_dropout")))
 ALPHA_DROPOUT: Final = Member("alpha_dropout", "alpha_dropout", _native("alpha_dropout"))
 FEATURE_ALPHA_DROPOUT: Final = Member("alpha_dropout", "feature_alpha_dropout", _native("feature_alpha_dropout"))
 SCALED_DROP_PATH: Final = Member("dropout", "drop_path")

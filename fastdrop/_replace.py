@@ -7,11 +7,18 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
-from fastdrop.modules import Dropout
+from fastdrop import modules
 
 __all__ = ["Report", "replace", "restore"]
 
-REPLACEMENTS: Final[dict[type[torch.nn.Module], type[torch.nn.Module]]] = {torch.nn.Dropout: Dropout}
+REPLACEMENTS: Final[dict[type[torch.nn.Module], type[torch.nn.Module]]] = {
+    torch.nn.Dropout: modules.Dropout,
+    torch.nn.Dropout1d: modules.Dropout1d,
+    torch.nn.Dropout2d: modules.Dropout2d,
+    torch.nn.Dropout3d: modules.Dropout3d,
+    torch.nn.AlphaDropout: modules.AlphaDropout,
+    torch.nn.FeatureAlphaDropout: modules.FeatureAlphaDropout,
+}
 """What objects of exactly this class become; what their new class has more is a default of that class."""
 
 MARK: Final = "_class_before_replace"  # an attribute of the module, so that copies and pickles keep it
@@ -41,7 +48,9 @@ class Report(NamedTuple):
 
 
 def replace(model: torch.nn.Module) -> Report:
-    """Make every `torch.nn.Dropout` in a model a `fastdrop.Dropout`, in place.
+    """Make every dropout module of torch.nn in a model fastdrop's of the same name, in place.
+
+    These are Dropout, Dropout1d, Dropout2d, Dropout3d, AlphaDropout and FeatureAlphaDropout.
 
     The objects stay and only their class changes: names, state_dict keys, hooks, `training`, `p` and shared references
     are as before. A second call finds nothing more to swap. `restore` undoes it.
@@ -55,9 +64,9 @@ def replace(model: torch.nn.Module) -> Report:
     Returns
     -------
     Report
-        `swapped` has the modules swapped by this call. `left` has those that go on dropping with torch's kernels: other
-        dropout classes, subclasses of `torch.nn.Dropout` and scripted ones among them, and attention and recurrent
-        layers with dropout > 0, which have it inside. `fastdrop.install()` reaches these too.
+        `swapped` has the modules swapped by this call. `left` has those that go on dropping with torch's kernels:
+        subclasses of torch's dropout classes, scripted ones, and attention and recurrent layers with dropout > 0, which
+        have it inside. `fastdrop.install()` reaches these too.
 
     Raises
     ------
@@ -77,8 +86,8 @@ def replace(model: torch.nn.Module) -> Report:
 
     Notes
     -----
-    Calls of `torch.nn.functional.dropout` in a model's own code cannot be seen, and are in no report. A module with a
-    `forward` set on the object is left, as its class would not count.
+    Calls of `torch.nn.functional.dropout` and its like in a model's own code cannot be seen, and are in no report. A
+    module with a `forward` set on the object is left, as its class would not count.
 
     Do `torch.jit.script` and `torch.fx.symbolic_trace` before, or after `restore`: they know torch's own classes only.
     A whole model that was pickled replaced needs fastdrop to be loaded; its state_dict does not.
@@ -94,7 +103,7 @@ def replace(model: torch.nn.Module) -> Report:
 def restore(model: torch.nn.Module) -> Report:
     """Give the modules that `replace` swapped in a model the class they had, in place.
 
-    A `fastdrop.Dropout` that was built as one stays. Copies and pickles of a replaced model can be restored too.
+    A module that was built as fastdrop's stays. Copies and pickles of a replaced model can be restored too.
 
     Parameters
     ----------

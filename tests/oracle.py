@@ -1,6 +1,8 @@
 """What dropout has to return for any tensor, from the mask stream's specification and torch's own arithmetic."""
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import mask_reference
@@ -14,6 +16,7 @@ COMPUTE = {  # dtype -> dtype that dropout computes in
     torch.float64: torch.float64,
 }
 FLOATS = tuple(COMPUTE)
+SELU_LIMIT = 1.7580993408473766  # minus SELU's lower limit: alpha' of Klambauer et al.
 SAME_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -53,6 +56,22 @@ def apply(x: torch.Tensor, kept: torch.Tensor, p: float) -> torch.Tensor:
     """Return x / (1 - p), rounded once, where it is kept, and +0 elsewhere."""
     scaled = (x.detach().to(COMPUTE[x.dtype]) * scale(p, x.dtype)).to(x.dtype)
     return torch.where(kept, scaled, torch.zeros((), dtype=x.dtype))
+
+
+def alpha_factors(p: float, dtype: torch.dtype) -> tuple[float, float, float]:
+    """Return alpha dropout's scale, shift and fill, in the type that `dtype` is computed in."""
+    compute = np.float64 if dtype == torch.float64 else np.float32
+    a = 1 / math.sqrt((SELU_LIMIT * SELU_LIMIT * p + 1) * (1 - p)) if p < 1 else 0.0
+    scale, shift, fill = (float(compute(factor)) for factor in (a, a * SELU_LIMIT * p, a * SELU_LIMIT * (p - 1)))
+    return scale, shift, fill
+
+
+def apply_alpha(x: torch.Tensor, kept: torch.Tensor, p: float) -> torch.Tensor:
+    """Return alpha dropout of x: where it is kept, scaled and shifted exactly, then rounded as the kernels do once."""
+    scale, shift, fill = alpha_factors(p, x.dtype)
+    exact = [Fraction(value) * Fraction(scale) + Fraction(shift) for value in x.detach().flatten().tolist()]
+    moved = torch.tensor([float(value) for value in exact], dtype=torch.float64).to(COMPUTE[x.dtype]).to(x.dtype)
+    return torch.where(kept, moved.reshape(x.shape), torch.tensor(fill, dtype=COMPUTE[x.dtype]).to(x.dtype))
 
 
 def dropout(x: torch.Tensor, p: float, seed: int, offset: int = 0) -> torch.Tensor:

@@ -122,6 +122,23 @@ def test_a_swapped_module_lacks_nothing_that_a_built_one_has(native, ours):
         assert hasattr(swapped, name), name
 
 
+def test_every_class_of_torchs_is_swapped():
+    assert {native.__name__ for native in REPLACEMENTS} == set(nn.modules.dropout.__all__)
+    assert all(native.__module__ == nn.Dropout.__module__ for native in REPLACEMENTS)
+    assert all(ours is getattr(fastdrop, native.__name__) for native, ours in REPLACEMENTS.items())
+
+
+@pytest.mark.parametrize(("native", "ours"), REPLACEMENTS.items())
+def test_every_class_computes_what_ours_does_and_then_what_it_did(native, ours):
+    layer, x = native(0.3), torch.randn((40, 50, 2, 2, 2)[: {"1d": 3, "3d": 5}.get(native.__name__[-2:], 4)])
+    before = seeded(layer, x)
+    assert replace(nn.ModuleList([layer])) == (["0"], {})
+    y = seeded(layer, x)
+    assert torch.equal(y, seeded(ours(0.3), x)) and not torch.equal(y, before)
+    assert restore(layer) == ([""], {})
+    assert torch.equal(seeded(layer, x), before)
+
+
 # What stays
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 
 
 class Keyed(torch.nn.Module):
@@ -14,3 +15,11 @@ class Keyed(torch.nn.Module):
     def key(self, seed: int | torch.Tensor | None, offset: int) -> dict[str, Any]:
         """Return the keywords that a functional takes a key by; a given seed excludes the generator."""
         return {"seed": seed, "offset": offset, "generator": self.generator if seed is None else None}
+
+
+class KeyedDropoutNd(_DropoutNd, Keyed):
+    """What torch's dropout modules take, and a generator; a base besides the class of torch's that it is for."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: torch.Generator | None = None) -> None:
+        super().__init__(p, inplace)
+        self.generator = generator
