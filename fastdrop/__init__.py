@@ -6,10 +6,14 @@ from fastdrop._replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import Dropout
+from fastdrop.modules import Dropout, DropPath, LockedDropout, StochasticDepth, VariationalDropout
 
 __all__ = [
+    "DropPath",
     "Dropout",
+    "LockedDropout",
+    "StochasticDepth",
+    "VariationalDropout",
     "__version__",
     "accelerated",
     "dropout_mask",

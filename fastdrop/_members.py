@@ -33,5 +33,7 @@ ALPHA_DROPOUT: Final = Member("alpha_dropout", "alpha_dropout", _native("alpha_d
 FEATURE_ALPHA_DROPOUT: Final = Member("alpha_dropout", "feature_alpha_dropout", _native("feature_alpha_dropout"))
 SCALED_DROP_PATH: Final = Member("dropout", "drop_path")
 DROP_PATH: Final = Member("drop", "drop_path")
+STOCHASTIC_DEPTH: Final = Member("dropout", "stochastic_depth")
+VARIATIONAL_DROPOUT: Final = Member("dropout", "variational_dropout")
 GAUSSIAN_DROPOUT: Final = Member("gaussian_dropout", "gaussian_dropout", certain=None)
 GAUSSIAN_NOISE: Final = Member("gaussian_noise", "gaussian_noise", certain=None)

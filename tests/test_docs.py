@@ -13,7 +13,10 @@ from fastdrop import functional, modules
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = [
+    fastdrop.DropPath,
     fastdrop.Dropout,
+    fastdrop.StochasticDepth,
+    fastdrop.VariationalDropout,
     fastdrop.accelerated,
     fastdrop.install,
     fastdrop.is_installed,
@@ -21,8 +24,11 @@ PUBLIC = [
     fastdrop.restore,
     fastdrop.uninstall,
     fastdrop.warmup,
+    functional.drop_path,
     functional.dropout,
     functional.dropout_mask,
+    functional.stochastic_depth,
+    functional.variational_dropout,
 ]
 RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

@@ -2,5 +2,7 @@
 
 from fastdrop.functional.dropout import dropout
 from fastdrop.functional.mask import dropout_mask
+from fastdrop.functional.paths import drop_path, stochastic_depth
+from fastdrop.functional.variational import variational_dropout
 
-__all__ = ["dropout", "dropout_mask"]
+__all__ = ["drop_path", "dropout", "dropout_mask", "stochastic_depth", "variational_dropout"]
