@@ -6,9 +6,19 @@ from fastdrop._replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import Dropout, DropPath, LockedDropout, StochasticDepth, VariationalDropout
+from fastdrop.modules import (
+    DropBlock2d,
+    DropBlock3d,
+    Dropout,
+    DropPath,
+    LockedDropout,
+    StochasticDepth,
+    VariationalDropout,
+)
 
 __all__ = [
+    "DropBlock2d",
+    "DropBlock3d",
     "DropPath",
     "Dropout",
     "LockedDropout",

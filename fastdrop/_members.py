@@ -34,6 +34,8 @@ FEATURE_ALPHA_DROPOUT: Final = Member("alpha_dropout", "feature_alpha_dropout", 
 SCALED_DROP_PATH: Final = Member("dropout", "drop_path")
 DROP_PATH: Final = Member("drop", "drop_path")
 STOCHASTIC_DEPTH: Final = Member("dropout", "stochastic_depth")
+DROP_BLOCK2D: Final = Member("drop_block", "drop_block2d")
+DROP_BLOCK3D: Final = Member("drop_block", "drop_block3d")
 VARIATIONAL_DROPOUT: Final = Member("dropout", "variational_dropout")
 GAUSSIAN_DROPOUT: Final = Member("gaussian_dropout", "gaussian_dropout", certain=None)
 GAUSSIAN_NOISE: Final = Member("gaussian_noise", "gaussian_noise", certain=None)

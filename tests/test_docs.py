@@ -13,6 +13,8 @@ from fastdrop import functional, modules
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = [
+    fastdrop.DropBlock2d,
+    fastdrop.DropBlock3d,
     fastdrop.DropPath,
     fastdrop.Dropout,
     fastdrop.StochasticDepth,
@@ -24,6 +26,8 @@ PUBLIC = [
     fastdrop.restore,
     fastdrop.uninstall,
     fastdrop.warmup,
+    functional.drop_block2d,
+    functional.drop_block3d,
     functional.drop_path,
     functional.dropout,
     functional.dropout_mask,
