@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
 
@@ -14,6 +15,7 @@ from fastdrop import _backend, _seeds
 from fastdrop._checks import check_probability, check_seed
 from fastdrop._key import Seed
 from fastdrop._opaque import opaque
+from fastdrop_kernels.cpu.spread import room_for, spread_blocks
 
 _library: Any = torch.library.Library("fastdrop", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
@@ -24,8 +26,10 @@ _library.define(
 operator: Any = torch.ops.fastdrop.drop_block_mask.default
 
 
-def make(size: Sequence[int], p: float, block_size: int, seed: Seed, offset: int, device: torch.device) -> torch.Tensor:
-    """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in.
+def make(
+    size: Sequence[int], p: float, block_size: int, seed: Seed, offset: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in; and its sum.
 
     With gamma, of torchvision's formula, blocks overlap more rarely than they start, and about p of all is dropped.
     """
@@ -33,10 +37,16 @@ def make(size: Sequence[int], p: float, block_size: int, seed: Seed, offset: int
     places = [length - block_size + 1 for length in space]
     gamma = (p * math.prod(space)) / (block_size ** len(space) * math.prod(places))
     starts = _backend.mask((*size[:2], *places), gamma, seed, offset, device=device)
-    return _spread(starts, block_size)
+    if device.type != "cpu":
+        keep = spread(starts, block_size)
+        return keep, keep.sum()
+    mask, room = np.empty(size, np.bool_), np.empty(room_for(math.prod(space)), np.bool_)  # seen by no mode or trace
+    volume = (1, *space, 1, block_size) if len(space) == 2 else (*space, block_size, block_size)
+    kept = spread_blocks(starts.data_ptr(), mask.ctypes.data, room.ctypes.data, math.prod(size[:2]), *volume)
+    return torch.from_numpy(mask), torch.tensor(kept)
 
 
-def _spread(starts: torch.Tensor, block_size: int) -> torch.Tensor:
+def spread(starts: torch.Tensor, block_size: int) -> torch.Tensor:
     """Return a mask that is False where one of the blocks that start at a False lies.
 
     As no block leaves its plane, the mask can be taken as one row of memory; a run of falses doubles at each step.
@@ -61,7 +71,7 @@ def _mask(
     """Return the mask, with the seed as it is now."""
     check_probability(p)
     where = torch.empty(0, device=device)
-    return make(size, p, block_size, _seeds.of(where, check_seed(seed), None), offset, where.device)
+    return make(size, p, block_size, _seeds.of(where, check_seed(seed), None), offset, where.device)[0]
 
 
 def _fake_mask(

@@ -45,6 +45,7 @@ def check_graphs(f: Drop, x: torch.Tensor) -> None:
     x = x.detach().requires_grad_()
     compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
     oracle.assert_same_bits(compiled(x), f(x))
+    assert compiled(x).stride() == f(x).stride()
     (grad,), (wanted,) = (torch.autograd.grad(g(x).sum(), x) for g in (compiled, f))
     oracle.assert_same_bits(grad, wanted)
     oracle.assert_same_bits(make_fx(lambda z: f(z))(x.detach())(x.detach()), f(x))

@@ -11,8 +11,11 @@ import pytest
 import torch
 from broadcast_masks import bytes_kept, check_derivatives, check_graphs, values
 from oracle import COMPUTE, FLOATS, assert_same_bits, bits
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 import fastdrop
+from fastdrop import _block_mask
 from fastdrop.functional import drop_block2d, drop_block3d, dropout_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
@@ -28,6 +31,8 @@ INPUTS = {  # shape, block_size
     "block-larger-than-the-input": ((20, 3, 5, 8), 99),
     "row-of-pixels": ((2, 3, 1, 50), 3),
     "several-thresholds": ((2, 5, 40, 41), 7),
+    "planes-that-fill-several-chunks": ((7, 3, 50, 60), 5),
+    "planes-larger-than-a-chunk": ((1, 2, 150, 170), 9),
     "cubes": ((2, 3, 7, 6, 9), 3),
     "large-cubes": ((2, 2, 9, 10, 11), 5),
     "flat-cubes": ((8, 2, 1, 10, 11), 5),
@@ -40,6 +45,14 @@ def drop_block(x: torch.Tensor, block_size: int = 3, p: float = P, **options) ->
     return FORMS[x.dim()](x, p, block_size, **KEY, **options)
 
 
+def cleared(starts: np.ndarray, shape, side: int) -> torch.Tensor:
+    """Return a mask that is False in the blocks that start where `starts` is True."""
+    keep = np.ones(shape, bool)
+    for image, channel, *corner in np.argwhere(starts):
+        keep[(image, channel, *(slice(i, i + side) for i in corner))] = False
+    return torch.from_numpy(keep)
+
+
 def kept_by_hand(shape, block_size: int, p: float) -> torch.Tensor:
     """Drop a block after the other, from where they start: gamma is Ghiasi et al.'s, with torchvision's p H W."""
     space = shape[2:]
@@ -47,10 +60,7 @@ def kept_by_hand(shape, block_size: int, p: float) -> torch.Tensor:
     places = [length - side + 1 for length in space]
     gamma = p * math.prod(space) / (side ** len(space) * math.prod(places))
     starts = ~broadcast_masks.keep((*shape[:2], *places), gamma, SEED, OFFSET).numpy()
-    keep = np.ones(shape, bool)
-    for image, channel, *corner in np.argwhere(starts):
-        keep[(image, channel, *(slice(i, i + side) for i in corner))] = False
-    return torch.from_numpy(keep)
+    return cleared(starts, shape, side)
 
 
 def wanted(x: torch.Tensor, block_size: int = 3, p: float = P, eps: float = 1e-6) -> torch.Tensor:
@@ -67,6 +77,17 @@ def test_masks_are_the_streams(shape, block_size, dtype):
     result = wanted(x, block_size)
     assert 0 < (result == 0).sum() < x.numel()
     assert_same_bits(drop_block(x, block_size), result)
+
+
+@EACH_INPUT
+def test_masks_by_torchs_operators(shape, block_size):
+    """Devices without a kernel spread the starts by torch's operators."""
+    side = min(block_size, *shape[2:])
+    keep, kept = _block_mask.make(shape, P, side, SEED, OFFSET, torch.device("cpu"))
+    starts = torch.ones([*shape[:2], *[length - side + 1 for length in shape[2:]]], dtype=torch.bool)
+    starts.bernoulli_(1 - P / side**2, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(_block_mask.spread(starts, side), cleared(~starts.numpy(), shape, side))
+    assert int(kept) == int(keep.sum())
 
 
 @EACH_INPUT
@@ -150,6 +171,7 @@ def test_derivatives(shape):
 @EACH_RANK
 def test_graphs(shape):
     check_graphs(drop_block, values(*shape))
+    check_graphs(drop_block, LAYOUTS["channels_last"](values(*shape)))
     check_graphs(lambda x: drop_block(x * 2, inplace=True), values(*shape))
 
 
@@ -174,6 +196,15 @@ def test_vmap_draws_one_mask_or_one_each(randomness):
     assert same == [randomness == "same"] * 3
     with pytest.raises(RuntimeError, match="randomness"):
         torch.vmap(lambda x: drop_block2d(x, 0.5, 3))(torch.ones(3, 2, 4, 9, 9))
+
+
+def test_a_checkpoint_and_a_mode_that_watches_see_the_same_mask():
+    x = torch.ones(4, 8, 9, 9, requires_grad=True)
+    y = checkpoint(lambda z: drop_block2d(z, 0.5, 3), x, use_reentrant=False)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert_same_bits(grad, y)
+    with FlopCounterMode(display=False):
+        assert_same_bits(drop_block(x), wanted(x))
 
 
 def test_a_byte_an_element_is_kept():

@@ -3,7 +3,7 @@
 import functools
 from typing import Any, Final
 
-from fastdrop_kernels.cpu import blocks, rows, runs
+from fastdrop_kernels.cpu import blocks, rows, runs, stored
 from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.elements import BYTE, ELEMENTS
 from fastdrop_kernels.formulas import FORMULAS, formula_name
@@ -24,6 +24,12 @@ def compiled(name: str, dtype: str) -> Any:
     formula = formula_name(name)
     loop = LOOPS[name.removesuffix(formula)]
     return loop(FORMULAS[formula], dtype, BYTE if dtype == "bool" else ELEMENTS[dtype])
+
+
+@functools.cache
+def stored_address(dtype: str) -> int:
+    """Return the address of the kernel that applies a mask from memory."""
+    return int(stored.kernel(dtype, ELEMENTS[dtype]).address)
 
 
 @functools.cache
