@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastdrop
-from fastdrop import _block_mask
+from fastdrop import _block_mask, _threads
 from fastdrop.functional import drop_block2d, drop_block3d, dropout_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
@@ -77,6 +77,22 @@ def test_masks_are_the_streams(shape, block_size, dtype):
     result = wanted(x, block_size)
     assert 0 < (result == 0).sum() < x.numel()
     assert_same_bits(drop_block(x, block_size), result)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_threads_share_a_mask(monkeypatch, openmp, dtype):
+    if not openmp:
+        monkeypatch.setattr(_threads, "torch_openmp", lambda: None)
+    x = values(8, 16, 71, 61, dtype=dtype)
+    assert x.numel() > 2 * _threads.POOL_GRAIN
+    result, before = wanted(x, 5), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert _threads.backend() == ("openmp" if openmp else "python threads")
+        assert_same_bits(drop_block(x, 5), result)
+    finally:
+        torch.set_num_threads(before)
 
 
 @EACH_INPUT
