@@ -151,7 +151,7 @@ _apply: Any = super(torch.autograd.Function, DropFunction).apply
 _apply_in_place: Any = super(torch.autograd.Function, InPlaceDropFunction).apply
 
 
-def _is_recorded(x: torch.Tensor) -> bool:
+def is_recorded(x: torch.Tensor) -> bool:
     """Return whether a graph or a tangent has to know of an operation on x."""
     return (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
 
@@ -167,7 +167,7 @@ def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
 
 def recorded_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x, where no transform of torch.func is active."""
-    if _is_recorded(x):
+    if is_recorded(x):
         return _apply(name, x, key)  # type: ignore[no-any-return]
     return run(name, x, key)
 
@@ -176,14 +176,14 @@ def composite_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x by torch's operators, seen by whoever watches."""
     if name == IDENTITY:
         return x
-    if _are_functorch_transforms_active() or not _is_recorded(x):
+    if _are_functorch_transforms_active() or not is_recorded(x):
         return _composite.run(name, x, key)
     return CompositeDropFunction.apply(name, x, key)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def drop_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Overwrite x with a formula's result, and return x."""
-    recorded = _is_recorded(x)
+    recorded = is_recorded(x)
     if (
         _are_functorch_transforms_active()
         or forward_ad._current_level >= 0

@@ -39,6 +39,13 @@ def check_data_format(data_format: Any) -> str:
     return standard
 
 
+def check_drop_probability(p: Any, end: str = "") -> float:
+    """Return p as a float in [0, 1]; torchvision's errors otherwise, which end differently."""
+    if p < 0.0 or p > 1.0:
+        raise ValueError(f"drop probability has to be between 0 and 1, but got {p}{end}")
+    return check_probability(p)
+
+
 def integer(value: Any, name: str) -> int:
     """Return what is an integer of any kind as an int."""
     if isinstance(value, int | torch.SymInt):

@@ -5,7 +5,7 @@ from typing import Final
 from fastdrop import _threads
 from fastdrop._broadcast import NO_PATTERN, Pattern
 from fastdrop._threads import WORTH_SHARING
-from fastdrop_kernels.cpu.kernels import address
+from fastdrop_kernels.cpu.kernels import address, stored_address
 from fastdrop_kernels.cpu.launch import run as launch
 from fastdrop_kernels.cpu.pages import HUGE_FROM, prefer_huge_pages
 
@@ -26,3 +26,12 @@ def run(
     if count * itemsize >= HUGE_FROM and x != y:
         prefer_huge_pages(y, count * itemsize)
     _threads.run(kernel, x, y, start, count, itemsize, seed, offset, p, repeat, inner)
+
+
+def run_stored(dtype: str, x: int, y: int, keep: int, count: int, scale: float) -> None:
+    """Write x * scale to y where a byte of the mask at `keep` is 1, else +0."""
+    kernel = stored_address(dtype)
+    if count < WORTH_SHARING:
+        launch(kernel, x, y, 0, count, keep, 0, scale, 0, 0)
+    else:
+        _threads.run(kernel, x, y, 0, count, ITEMSIZE[dtype], keep, 0, scale, 0, 0)

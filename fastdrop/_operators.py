@@ -61,7 +61,7 @@ def drop(
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
         return _native.native(member, x, p, inplace)
-    key = _seeds.draw_tensor(generator, x) if seed is None else _as_tensor(seed)
+    key = _seeds.draw_tensor(generator, x) if seed is None else as_tensor(seed)
     y: torch.Tensor = operator(x, p, key, offset, None, noise, member.formula)
     return x.copy_(y) if inplace else y
 
@@ -70,10 +70,10 @@ def mask(
     size: Sequence[int], p: float, seed: int | torch.Tensor, offset: int, start: int, device: torch.device
 ) -> torch.Tensor:
     """Put a mask into the graph that is being recorded."""
-    return mask_operator(size, p, _as_tensor(seed), offset, start, device)  # type: ignore[no-any-return]
+    return mask_operator(size, p, as_tensor(seed), offset, start, device)  # type: ignore[no-any-return]
 
 
-def _as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
+def as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
     """Return a seed as the graph can hold it."""
     if not is_dynamo_compiling() and type(seed) in PLAIN and _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None:
         with _disable_current_modes():

@@ -1,13 +1,19 @@
 """Dropouts as modules, those of torch.nn drop-ins for it."""
 
 from fastdrop.modules.alpha import AlphaDropout, FeatureAlphaDropout
+from fastdrop.modules.blocks import DropBlock2d, DropBlock3d
 from fastdrop.modules.channels import Dropout1d, Dropout2d, Dropout3d
 from fastdrop.modules.dropout import Dropout
 from fastdrop.modules.gaussian import GaussianDropout, GaussianNoise
+from fastdrop.modules.paths import DropPath, StochasticDepth
 from fastdrop.modules.spatial import SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
+from fastdrop.modules.variational import LockedDropout, VariationalDropout
 
 __all__ = [
     "AlphaDropout",
+    "DropBlock2d",
+    "DropBlock3d",
+    "DropPath",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -15,7 +21,10 @@ __all__ = [
     "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
+    "LockedDropout",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "StochasticDepth",
+    "VariationalDropout",
 ]

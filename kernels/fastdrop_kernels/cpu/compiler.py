@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numba
 from llvmlite import binding
@@ -20,6 +20,8 @@ from numba.extending import register_jitable
 
 from fastdrop_kernels.cache import digest, writable_subfolder
 from fastdrop_kernels.cpu.intrinsics import WORDS
+
+Result = TypeVar("Result")
 
 KERNEL: Final = types.void(WORDS, types.uint64, types.uint64)  # arguments, first block, last block (not included)
 OPTIONS: Final = {"error_model": "numpy"}
@@ -66,8 +68,8 @@ def compile_callback(signature: Any, function: Callable[..., None], name: str) -
         return _callbacks[name]
 
 
-def compiled_entry(function: Callable[..., None]) -> Callable[..., None]:
+def compiled_entry(function: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a function to be called from Python: compiled, or loaded, at its first call; it runs without the GIL."""
     with _cache_in(cache_folder()) as cached:
-        entry: Callable[..., None] = numba.njit(nogil=True, **OPTIONS, **cached)(function)
+        entry: Callable[..., Result] = numba.njit(nogil=True, **OPTIONS, **cached)(function)
     return entry

@@ -3,7 +3,7 @@
 import functools
 from typing import Any, Final
 
-from fastdrop_kernels.cpu import blocks, normals, rows, runs
+from fastdrop_kernels.cpu import blocks, normals, rows, runs, stored
 from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.elements import BYTE, ELEMENTS
 from fastdrop_kernels.formulas import FORMULAS, NormalFormula, formula_name
@@ -25,6 +25,12 @@ def compiled(name: str, dtype: str) -> Any:
     if isinstance(formula, NormalFormula):
         return normals.kernel(formula, dtype, element)
     return LOOPS[name.removesuffix(formula.name)](formula, dtype, element)
+
+
+@functools.cache
+def stored_address(dtype: str) -> int:
+    """Return the address of the kernel that applies a mask from memory."""
+    return int(stored.kernel(dtype, ELEMENTS[dtype]).address)
 
 
 @functools.cache

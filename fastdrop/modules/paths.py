@@ -1,0 +1,90 @@
+"""Dropout of whole rows of a batch, or of a whole batch, as modules."""
+
+import torch
+
+from fastdrop import functional
+from fastdrop.modules.keyed import Keyed
+
+
+class DropPath(Keyed):
+    """Zero rows of a batch with probability p in training, as `timm.layers.DropPath` does; see `functional.drop_path`.
+
+    Parameters
+    ----------
+    p : float in [0, 1]
+        Probability of a row being zeroed; timm's `drop_prob`, under which name it can be read and set too.
+    scale_by_keep : bool
+        If True, rows that are kept are multiplied by 1/(1-p).
+    generator : torch.Generator, optional
+        Where this layer's seeds are drawn; default: torch's.
+
+    Raises
+    ------
+    ValueError
+        At a call, if p is outside [0, 1].
+
+    Examples
+    --------
+    >>> layer = fastdrop.DropPath(0.1)
+    >>> y = x + layer(x)
+    >>> y = x + layer(x, seed=7, offset=step)  # the rows of (7, step), on any machine
+    """
+
+    def __init__(self, p: float = 0.0, scale_by_keep: bool = True, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.p, self.scale_by_keep, self.generator = p, scale_by_keep, generator
+
+    @property
+    def drop_prob(self) -> float:
+        """Timm's name of p, which schedules set."""
+        return self.p
+
+    @drop_prob.setter
+    def drop_prob(self, p: float) -> None:
+        self.p = p
+
+    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+        """Return the input with rows dropped; seed and offset as in `functional.dropout`."""
+        return functional.drop_path(input, self.p, self.training, self.scale_by_keep, **self.key(seed, offset))
+
+    def extra_repr(self) -> str:
+        """Return p as timm shows it."""
+        return f"drop_prob={self.p:0.3f}"
+
+
+class StochasticDepth(Keyed):
+    """Zero a batch or its rows with probability p in training, as `torchvision.ops.StochasticDepth` does.
+
+    See `functional.stochastic_depth`.
+
+    Parameters
+    ----------
+    p : float in [0, 1]
+        Probability of the batch or of a row being zeroed.
+    mode : {"batch", "row"}
+        Whether the whole batch or each row is kept or zeroed.
+    generator : torch.Generator, optional
+        Where this layer's seeds are drawn; default: torch's.
+
+    Raises
+    ------
+    ValueError
+        At a call, if p is outside [0, 1], or the mode is another.
+
+    Examples
+    --------
+    >>> layer = fastdrop.StochasticDepth(0.1, "row")
+    >>> y = x + layer(x)
+    """
+
+    def __init__(self, p: float, mode: str, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.p, self.mode, self.generator = p, mode, generator
+
+    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+        """Return the input, zeroed or not; seed and offset as in `functional.dropout`."""
+        return functional.stochastic_depth(input, self.p, self.mode, self.training, **self.key(seed, offset))
+
+    def extra_repr(self) -> str:
+        """Return p and mode as torchvision shows them."""
+        return f"p={self.p}, mode={self.mode}"
