@@ -8,10 +8,13 @@ from fastdrop._replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import Dropout
+from fastdrop.modules import DropConnect, Dropout, EmbeddingDropout, WordDropout
 
 __all__ = [
+    "DropConnect",
     "Dropout",
+    "EmbeddingDropout",
+    "WordDropout",
     "__version__",
     "accelerated",
     "dropout_mask",

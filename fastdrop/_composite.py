@@ -21,7 +21,11 @@ def is_watched() -> bool:
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the result of a formula for x."""
     p, seed, offset, order, noise = key
-    keep = mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device)
+    return apply(name, x, mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device), p)
+
+
+def apply(name: str, x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:
+    """Return the result of a formula for x and a mask that is broadcast over it."""
     compute = np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
     scale, shift, fill = map(float, FORMULAS[name].factors(p, compute))
     kept = x * scale if shift == 0 else x * scale + shift

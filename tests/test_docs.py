@@ -13,7 +13,10 @@ from fastdrop import functional, modules
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = [
+    fastdrop.DropConnect,
     fastdrop.Dropout,
+    fastdrop.EmbeddingDropout,
+    fastdrop.WordDropout,
     fastdrop.accelerated,
     fastdrop.install,
     fastdrop.is_installed,
@@ -23,8 +26,11 @@ PUBLIC = [
     fastdrop.restore,
     fastdrop.uninstall,
     fastdrop.warmup,
+    functional.drop_connect,
     functional.dropout,
     functional.dropout_mask,
+    functional.embedding_dropout,
+    functional.word_dropout,
 ]
 RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
