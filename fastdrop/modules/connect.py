@@ -114,7 +114,7 @@ def _default_weights(module: torch.nn.Module) -> list[str]:
 
 def _checked(weights: Any, module: torch.nn.Module) -> Collection[str]:
     """Return names, each once, if they are those of parameters of the module."""
-    if isinstance(weights, str) or not all(isinstance(name, str) for name in weights):
+    if not isinstance(weights, Sequence) or isinstance(weights, str) or not all(isinstance(n, str) for n in weights):
         raise TypeError(f"weights has to be a sequence of names of parameters, but got {weights!r}")
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name in weights:

@@ -18,7 +18,7 @@ class Wrapper(Keyed):
     As a child, the other module would put its name into that of every parameter: a state_dict would no longer fit. It
     is an attribute instead, `wrapped`, and the two have one registry of parameters, buffers and children. So names are
     the same in state_dict, named_parameters, torch.func.functional_call, optimizers and checkpoints, and a parameter
-    that is set on one, tied or moved, is so on the other. `modules()` has both, under one name.
+    that is set on one, tied or moved, is so on the other. `modules()` has both.
     """
 
     wrapped: torch.nn.Module
@@ -46,12 +46,11 @@ class Wrapper(Keyed):
     def named_modules(
         self, memo: set[torch.nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, torch.nn.Module]]:
-        """Yield this module, then the wrapped one and its children as if this one were not there."""
+        """Yield this module, its children and the wrapped one; not that where a parameter is to have all its names."""
         memo = set() if memo is None else memo
-        if not (remove_duplicate and self in memo):
-            memo.add(self)
-            yield prefix, self
-            yield from self.wrapped.named_modules(memo, prefix, remove_duplicate)
+        yield from super().named_modules(memo, prefix, remove_duplicate)
+        if remove_duplicate:
+            yield from self.wrapped.named_modules(memo, f"{prefix}.wrapped" if prefix else "wrapped")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the wrapped module's."""
