@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from fastdrop import DropConnect, mc_dropout
+from fastdrop import DropConnect, EmbeddingDropout, mc_dropout
 from fastdrop.functional import drop_connect, dropout
 
 P, SEED, OFFSET = 0.3, 2**63 + 11, 5
@@ -249,3 +249,35 @@ def test_monte_carlo_dropout_drops_weights_only():
         assert not torch.equal(layer(x), layer(x))
         assert not layer.wrapped.training and not layer.wrapped[1].training
     assert torch.equal(layer(x), layer.wrapped(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: DropConnect(nn.Linear(2, 2), 1.5), ValueError, "between 0 and 1, but got 1.5"),
+        (lambda: DropConnect(nn.ReLU()), ValueError, r"nothing to drop in ReLU: .*, \[\]"),
+        (lambda: DropConnect(nn.Linear(2, 2), weights=[]), ValueError, r"nothing to drop .*'weight', 'bias'"),
+        (lambda: DropConnect(nn.Linear(2, 2), weights=["w"]), ValueError, r"\['weight', 'bias'\], but got 'w'"),
+        (lambda: DropConnect(nn.Linear(2, 2), weights="weight"), TypeError, "sequence of names .* but got 'weight'"),
+        (lambda: DropConnect(nn.Linear(2, 2), weights=3), TypeError, "sequence of names .* but got 3"),
+        (lambda: DropConnect(nn.functional.linear), TypeError, "needs a torch.nn.Module .* but got builtin_function"),
+        (lambda: DropConnect(torch.jit.script(nn.ReLU())), TypeError, "not scripted, but got RecursiveScriptModule"),
+        (lambda: EmbeddingDropout(nn.Embedding(2, 2), -1), ValueError, "between 0 and 1, but got -1"),
+        (lambda: EmbeddingDropout(nn.Linear(2, 2)), TypeError, "needs a torch.nn.Embedding, but got Linear"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+def test_errors(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_which_weights_are_dropped_and_shown():
+    assert DropConnect(nn.MultiheadAttention(8, 2)).weights == ("in_proj_weight", "out_proj.weight")
+    assert DropConnect(nn.GRUCell(3, 3)).weights == ("weight_hh",)
+    layer = DropConnect(nn.Linear(2, 3), 0.25, ["bias", "bias"])
+    assert repr(layer) == "DropConnect(Linear(in_features=2, out_features=3, bias=True), p=0.25, weights=('bias',))"
+    nn.init.zeros_(layer.weight)
+    nn.init.ones_(layer.bias)
+    y = torch.stack([layer(torch.ones(2)) for _ in range(50)])
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}

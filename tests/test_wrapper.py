@@ -187,12 +187,38 @@ def test_training_is_each_ones_own():
 
 
 def test_a_wrapped_modules_own_way_to_train_counts():
-    class Frozen(nn.Linear):
-        def train(self, mode: bool = True) -> nn.Linear:
-            return super().train(False)
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> nn.Sequential:
+            super().train(mode)[1].eval()
+            return self
 
-    layer = DropConnect(Frozen(2, 2)).train()
-    assert layer.training and not layer.wrapped.training
+    layer = DropConnect(Frozen(nn.Linear(2, 2), nn.BatchNorm1d(2))).train()
+    assert layer.training and layer.wrapped.training and layer.wrapped[0].training and not layer.wrapped[1].training
+
+
+def test_a_wrapped_modules_own_way_to_be_saved_loaded_and_moved_counts():
+    class Own(nn.Linear):
+        _version, loaded, table = 3, None, torch.ones(2)
+
+        def get_extra_state(self) -> str:
+            return "state"
+
+        def _load_from_state_dict(self, state, prefix, metadata, *rest):
+            self.loaded = metadata["version"], state.pop(prefix + "_extra_state")
+            super()._load_from_state_dict(state, prefix, metadata, True, [], [], [])
+
+        def _apply(self, fn, recurse=True):
+            self.table = fn(self.table)
+            return super()._apply(fn, recurse)
+
+    model = nn.Sequential(DropConnect(Own(2, 2))).double()
+    model[0].register_buffer("passing", torch.ones(1), persistent=False)
+    state = model.state_dict()
+    assert list(state) == ["0.weight", "0.bias", "0._extra_state"]
+    model.load_state_dict(state)
+    assert model[0].wrapped.loaded == (3, "state")
+    assert model[0].wrapped.table.dtype is torch.float64
+    assert "passing" in dict(model[0].wrapped.named_buffers())
 
 
 def test_hooks_run_and_see_dropped_weights():
@@ -258,33 +284,3 @@ def test_replace_finds_what_is_inside():
     report = replace(model)
     assert report.swapped == ["0.1"]
     assert report.left == {"1.wrapped": nn.LSTM}
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "text"),
-    [
-        (lambda: DropConnect(nn.Linear(2, 2), 1.5), ValueError, "between 0 and 1, but got 1.5"),
-        (lambda: DropConnect(nn.ReLU()), ValueError, r"nothing to drop in ReLU: .*, \[\]"),
-        (lambda: DropConnect(nn.Linear(2, 2), weights=[]), ValueError, r"nothing to drop .*'weight', 'bias'"),
-        (lambda: DropConnect(nn.Linear(2, 2), weights=["w"]), ValueError, r"\['weight', 'bias'\], but got 'w'"),
-        (lambda: DropConnect(nn.Linear(2, 2), weights="weight"), TypeError, "sequence of names .* but got 'weight'"),
-        (lambda: DropConnect(nn.Linear(2, 2), weights=3), TypeError, "sequence of names .* but got 3"),
-        (lambda: DropConnect(nn.functional.linear), TypeError, "needs a torch.nn.Module .* but got builtin_function"),
-        (lambda: EmbeddingDropout(nn.Embedding(2, 2), -1), ValueError, "between 0 and 1, but got -1"),
-        (lambda: EmbeddingDropout(nn.Linear(2, 2)), TypeError, "needs a torch.nn.Embedding, but got Linear"),
-    ],
-)  # fmt: skip
-def test_errors(make, error, text):
-    with pytest.raises(error, match=text):
-        make()
-
-
-def test_which_weights_are_dropped_and_shown():
-    assert DropConnect(nn.MultiheadAttention(8, 2)).weights == ("in_proj_weight", "out_proj.weight")
-    assert DropConnect(nn.GRUCell(3, 3)).weights == ("weight_hh",)
-    layer = DropConnect(nn.Linear(2, 3), 0.25, ["bias", "bias"])
-    assert repr(layer) == "DropConnect(Linear(in_features=2, out_features=3, bias=True), p=0.25, weights=('bias',))"
-    nn.init.zeros_(layer.weight)
-    nn.init.ones_(layer.bias)
-    y = torch.stack([layer(torch.ones(2)) for _ in range(50)])
-    assert set(y.unique().tolist()) == {0.0, torch.tensor(4 / 3).item()}
