@@ -172,6 +172,8 @@ def test_a_seed_that_is_a_tensor_and_packed_sequences():
     packed = pack_padded_sequence(numbers(2, 3, 8), [3, 2], batch_first=True)
     y = layer(packed, seed=torch.tensor(7), offset=OFFSET)[0].data
     assert_same_bits(y, wanted(packed)[0].data)
+    h = numbers(4, 2, 4), numbers(4, 2, 4)
+    assert_same_bits(layer(packed, hx=h, seed=7, offset=OFFSET)[0].data, wanted(packed, h)[0].data)
 
 
 def test_every_step_has_new_masks_and_a_key_repeats_them():

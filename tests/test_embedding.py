@@ -111,7 +111,10 @@ def test_eval_mode_and_p_0_are_the_embedding():
     for y in (embedding_dropout(words, layer.weight, P, False), embedding_dropout(words, layer.weight, 0)):
         assert_same_bits(y, wanted)
     assert_same_bits(layer.eval()(words), wanted)
-    layer.train().p = 0.0
+    layer.training = True
+    assert not layer.wrapped.training
+    assert_same_bits(layer(words, seed=SEED, offset=OFFSET), CALL(words, layer.weight))
+    layer.p = 0.0
     assert_same_bits(layer(words), wanted)
 
 

@@ -144,6 +144,7 @@ def test_weights_tied_inside_are_dropped_once():
     block[1].weight = block[0].weight
     layer = DropConnect(block, 0.5)
     assert layer.weights == ("0.weight",)
+    assert DropConnect(block, 0.5, ["1.weight"]).weights == ("1.weight",)
     dropped = functional_call(block[0], {"weight": DropConnect(block[0])(torch.eye(8), seed=3).t()}, torch.eye(8)).t()
     torch.testing.assert_close(layer(torch.eye(8), seed=3), (dropped @ dropped).t())
 
