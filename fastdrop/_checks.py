@@ -84,6 +84,14 @@ def check_seed(seed: Any) -> int | torch.Tensor:
     return seed
 
 
+def check_key(seed: Any, offset: Any, generator: Any) -> tuple[int | torch.Tensor | None, int]:
+    """Return a key's seed, None where it is to be drawn, and its offset, in the forms that the kernels take."""
+    chosen = None if seed is None else check_seed(seed)
+    if generator is not None:
+        check_generator(generator, seed)
+    return chosen, signed64(offset, "offset")
+
+
 def check_range(start: Any, count: int) -> int:
     """Return the stream index that `count` elements start at."""
     first = integer(start, "start")

@@ -26,11 +26,21 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the result of a formula for x."""
     p, seed, offset, order, noise = key
     formula = FORMULAS[name]
-    compute = np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
-    scale, shift, fill = map(float, formula.factors(p, compute))
     if isinstance(formula, NormalFormula):
-        z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute]) * scale
+        compute = _compute(x)
+        std, _, _ = map(float, formula.factors(p, compute))
+        z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute]) * std
         return (x + z if formula.derivative == IDENTITY else x + x * z).to(x.dtype)
-    keep = mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device)
+    return apply(name, x, mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device), p)
+
+
+def apply(name: str, x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:
+    """Return the result of a formula for x and a mask that is broadcast over it."""
+    scale, shift, fill = map(float, FORMULAS[name].factors(p, _compute(x)))
     kept = x * scale if shift == 0 else x * scale + shift
     return torch.where(keep, kept, fill)
+
+
+def _compute(x: torch.Tensor) -> type:
+    """Return the NumPy scalar class that a formula computes in for x."""
+    return np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32

@@ -192,9 +192,17 @@ def _vmap(
     return over_rows(info.batch_size, x, x_dim, seed, seed_dim, lambda row, one: operator(row, p, one, *rest))
 
 
+def _vmap_mask(
+    info: Any, in_dims: tuple[int | None, ...], size: Sequence[int], p: float, seed: torch.Tensor, *rest: Any
+) -> tuple[torch.Tensor, int]:
+    seeds = seed.unbind(in_dims[2] or 0)  # never None: no other argument can be batched
+    return torch.stack([mask_operator(size, p, one, *rest) for one in seeds]), 0
+
+
 _library.impl("dropout", _dropout, "CompositeExplicitAutograd")
 _library.impl("dropout_mask", _mask, "CompositeExplicitAutograd")
 _library.impl("dropout", _autograd, "Autograd", with_keyset=True)
 torch.library.register_fake(operator, _fake, lib=_library)
 torch.library.register_fake(mask_operator, _fake_mask, lib=_library)
 torch.library.register_vmap(operator, _vmap, lib=_library)
+torch.library.register_vmap(mask_operator, _vmap_mask, lib=_library)

@@ -66,6 +66,14 @@ def _draw_cuda(generator: torch.Generator) -> Seed:
     return signed64((generator.initial_seed() + ODD * offset) % TWO_64, "seed")
 
 
+def part(seed: Seed | None, index: int) -> Seed | None:
+    """Return the seed of a part of what a seed was given for; of the first part it is that seed, as it was given."""
+    if seed is None or index == 0:
+        return seed
+    step = ODD * index % TWO_64
+    return seed + signed64(step, "seed") if isinstance(seed, torch.Tensor) else (seed + step) % TWO_64
+
+
 def draw_tensor(generator: torch.Generator | None, x: torch.Tensor | None = None) -> torch.Tensor:
     """Return fresh bits as an int64 tensor, by an operator that all graphs and vmap know; for x: where x is."""
     if generator is not None:

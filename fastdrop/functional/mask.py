@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch.compiler import is_dynamo_compiling
 
-from fastdrop import _backend, _native, _operators, _seeds
+from fastdrop import _masks
 from fastdrop._checks import check_probability, check_range, check_seed, signed64
 
 
@@ -54,6 +53,4 @@ def dropout_mask(
     shape = size if isinstance(size, torch.Size) else torch.empty(size, device="meta").shape  # with torch's errors
     first = check_range(start, math.prod(shape))
     where = torch.empty(0, device="cpu" if device is None else device)
-    if is_dynamo_compiling() or _native.is_graphed():
-        return _operators.mask(shape, p, chosen, offset, first, where.device)
-    return _backend.mask(shape, p, _seeds.of(where, chosen, None), offset, first, device=where.device)
+    return _masks.mask(where, shape, p, chosen, offset, None, first)

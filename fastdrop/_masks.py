@@ -1,0 +1,31 @@
+"""Masks by themselves: for users, and for members that apply them by torch's own operators."""
+
+from collections.abc import Sequence
+
+import torch
+from torch._C import _are_functorch_transforms_active
+from torch.compiler import is_dynamo_compiling
+
+from fastdrop import _backend, _native, _operators, _seeds
+from fastdrop._key import Seed
+
+
+def mask(
+    where: torch.Tensor,
+    shape: Sequence[int],
+    p: float,
+    seed: Seed | None,
+    offset: int,
+    generator: torch.Generator | None,
+    start: int = 0,
+) -> torch.Tensor:
+    """Return a bool tensor, True where an element is kept, on the device of `where`.
+
+    It is that of a seed, or of a fresh one where seed is None. It counts its elements row by row, from start on.
+    """
+    in_graph = is_dynamo_compiling() or _native.is_graphed()
+    if seed is None and (in_graph or _are_functorch_transforms_active()):
+        seed = _seeds.draw_tensor(generator, where)
+    if in_graph or (_are_functorch_transforms_active() and isinstance(seed, torch.Tensor)):  # one of a batch, maybe
+        return _operators.mask(shape, p, seed, offset, start, where.device)  # type: ignore[arg-type]
+    return _backend.mask(shape, p, _seeds.of(where, seed, generator), offset, start, device=where.device)

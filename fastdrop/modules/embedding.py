@@ -1,0 +1,58 @@
+"""Dropout of whole words of an embedding, as a module."""
+
+import torch
+
+from fastdrop._checks import check_probability
+from fastdrop.functional.embedding import drop_words
+from fastdrop.modules.wrapper import Wrapper
+
+
+class EmbeddingDropout(Wrapper):
+    """Look words up in an embedding, of which whole words are dropped in training; see `functional.embedding_dropout`.
+
+    The state_dict is the embedding's own, with the key `weight`, as if it were not wrapped.
+
+    Parameters
+    ----------
+    embedding : torch.nn.Embedding
+        The embedding, which is then the attribute `wrapped`. It is called as it is: its padding_idx, max_norm,
+        scale_grad_by_freq and sparse, its hooks, and a subclass's forward count.
+    p : float in [0, 1]
+        Probability of a word being dropped.
+    generator : torch.Generator, optional
+        Where this layer's seeds are drawn; default: torch's.
+
+    Raises
+    ------
+    ValueError
+        If p is outside [0, 1].
+    TypeError
+        If embedding is no torch.nn.Embedding.
+
+    Examples
+    --------
+    >>> layer = fastdrop.EmbeddingDropout(torch.nn.Embedding(1000, 16), p=0.1)
+    >>> words = torch.tensor([[5, 6, 5]])
+    >>> y = layer(words)
+    >>> y = layer(words, seed=7, offset=step)  # the mask of (7, step), on any machine
+    """
+
+    wrapped: torch.nn.Embedding
+
+    def __init__(
+        self, embedding: torch.nn.Embedding, p: float = 0.5, *, generator: torch.Generator | None = None
+    ) -> None:
+        if not isinstance(embedding, torch.nn.Embedding):
+            raise TypeError(f"EmbeddingDropout needs a torch.nn.Embedding, but got {type(embedding).__name__}")
+        super().__init__(embedding, generator)
+        self.p = check_probability(p)
+
+    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+        """Return the words' rows; seed and offset as in `functional.embedding_dropout`."""
+        rows = self.wrapped(input)
+        key = self.key(seed, offset)
+        return drop_words(rows, input, self.wrapped.num_embeddings, check_probability(self.p), self.training, **key)
+
+    def extra_repr(self) -> str:
+        """Show the embedding and p."""
+        return f"{super().extra_repr()}, p={self.p}"
