@@ -4,7 +4,7 @@ Other devices, complex numbers, traces, dispatch modes, batches of torch's older
 a way that no kernel knows. Where autograd looks inside, as under torch.func, it keeps the mask.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fastdrop._backend import mask, normals
 from fastdrop._key import Key
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
 
-COMPUTE: Final = {np.float32: torch.float32, np.float64: torch.float64}
+COMPUTE: Final[dict[type[np.floating[Any]], torch.dtype]] = {np.float32: torch.float32, np.float64: torch.float64}
 
 
 def is_watched() -> bool:
@@ -41,6 +41,6 @@ def apply(name: str, x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Ten
     return torch.where(keep, kept, fill)
 
 
-def _compute(x: torch.Tensor) -> type:
+def _compute(x: torch.Tensor) -> type[np.floating[Any]]:
     """Return the NumPy scalar class that a formula computes in for x."""
     return np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
