@@ -23,18 +23,18 @@ class DropFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         """Return the formula's result for x."""
-        ctx.name, ctx.key = name, key
+        ctx.formula, ctx.key = name, key
         return run(name, x, key)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return None, _derivative(ctx.name, grad_output, ctx.key), None
+        return None, _derivative(ctx.formula, grad_output, ctx.key), None
 
     @staticmethod
     def jvp(ctx: Any, _: None, tangent: torch.Tensor, __: None) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return _derivative(ctx.name, tangent, ctx.key)
+        return _derivative(ctx.formula, tangent, ctx.key)
 
 
 def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
@@ -51,7 +51,7 @@ class InPlaceDropFunction(DropFunction):
     @staticmethod
     def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         """Overwrite a dense x with the formula's result."""
-        ctx.name, ctx.key = name, key
+        ctx.formula, ctx.key = name, key
         ctx.mark_dirty(x)
         return run_(name, x, key)
 
@@ -63,18 +63,18 @@ class CompositeDropFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         """Return the formula's result for x."""
-        ctx.name, ctx.key = name, key
+        ctx.formula, ctx.key = name, key
         return _composite.run(name, x, key)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Mask and scale the gradient."""
-        return None, composite_drop(FORMULAS[ctx.name].derivative, grad_output, ctx.key), None
+        return None, composite_drop(FORMULAS[ctx.formula].derivative, grad_output, ctx.key), None
 
     @staticmethod
     def jvp(ctx: Any, _: None, tangent: torch.Tensor, __: None) -> torch.Tensor:
         """Mask and scale the tangent."""
-        return composite_drop(FORMULAS[ctx.name].derivative, tangent, ctx.key)
+        return composite_drop(FORMULAS[ctx.formula].derivative, tangent, ctx.key)
 
 
 @opaque
@@ -92,7 +92,7 @@ class FunctorchDropFunction(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Keep the key; a seed that is a tensor belongs to a level of torch.func, which has to know of it."""
-        ctx.name, _, p, seed, offset, order, noise = inputs
+        ctx.formula, _, p, seed, offset, order, noise = inputs
         ctx.key = p, seed, offset, order, noise
         if isinstance(seed, torch.Tensor):
             ctx.key = p, None, offset, order, noise
@@ -143,7 +143,7 @@ def _drop_at_level(
 
 def _derivative_at_level(ctx: Any, x: torch.Tensor) -> torch.Tensor:
     p, seed, *rest = ctx.key
-    return _drop_at_level(FORMULAS[ctx.name].derivative, x, p, ctx.saved_tensors[0] if seed is None else seed, *rest)
+    return _drop_at_level(FORMULAS[ctx.formula].derivative, x, p, ctx.saved_tensors[0] if seed is None else seed, *rest)
 
 
 # Function.apply binds an inspect.signature on every call, for functorch's sake; the C++ method below it does not.

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from standin import Driver, build, load, real_driver_present
@@ -27,3 +28,15 @@ def driver(loaded_driver: Driver) -> Iterator[Driver]:
     yield loaded_driver
     loaded_driver.set_gpus()  # no other test is to find a GPU
     loaded_driver.raise_error()
+
+
+@pytest.fixture(scope="session")
+def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """Import Keras, which takes seconds; the environment tells it its backend, and where to write its settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "torch")
+        patch.setenv("KERAS_TORCH_DEVICE", "cpu")
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        module = pytest.importorskip("keras")
+    assert module.backend.backend() == "torch"
+    yield module

@@ -150,7 +150,7 @@ def count_ours(y: torch.Tensor) -> int:
         if node is not None and node not in seen:
             seen.add(node)
             found.extend(parent for parent, _ in node.next_functions)
-    return sum("DropoutFunction" in node.name() for node in seen)
+    return sum("DropFunction" in node.name() for node in seen)
 
 
 # What a rank does

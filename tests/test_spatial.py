@@ -1,7 +1,5 @@
 """SpatialDropout1D, 2D and 3D side by side with Keras's, on its torch backend."""
 
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import oracle
@@ -17,18 +15,6 @@ FORMATS = [None, "channels_last", "channels_first", "CHANNELS_First"]
 LAYERS = [("SpatialDropout1D", {})]
 LAYERS += [(name, {"data_format": chosen}) for name in ("SpatialDropout2D", "SpatialDropout3D") for chosen in FORMATS]
 every_layer = pytest.mark.parametrize(("name", "kwargs"), LAYERS)
-
-
-@pytest.fixture(scope="module")
-def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """Import Keras, which takes seconds; it is told its backend by the environment, and writes a file of settings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", "torch")
-        patch.setenv("KERAS_TORCH_DEVICE", "cpu")
-        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
-        module = pytest.importorskip("keras")
-    assert module.backend.backend() == "torch"
-    yield module
 
 
 def noise_of(name: str, kwargs: dict[str, Any]) -> tuple[int, ...]:
