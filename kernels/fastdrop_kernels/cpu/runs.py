@@ -14,8 +14,10 @@ from numba import carray
 
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import (
+    AHEAD,
     BLOCK,
     HIGHEST_DRAW,
+    LINE,
     PIECE,
     WIDEST_PIECE,
     WORDS_PER_PIECE,
@@ -25,7 +27,7 @@ from fastdrop_kernels.cpu.blocks import (
 )  # fmt: skip
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -97,8 +99,15 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 number_kept += u64(draws[skipped + i] >= limit)
             for i in range(number_kept):
                 here, n = cut(kept_runs[i], length, first, end)
-                place = here * itemsize
-                apply(storage, itemsize, x_address + place, y_address + place, n, factors, widen, kept, narrow)
+                next_here, _ = cut(kept_runs[min(i + u64(1), number_kept - u64(1))], length, first, end)
+                for at in range(u64(0), n, PIECE):
+                    m = min(PIECE, n - at)
+                    target = at + AHEAD // itemsize
+                    target = (here + target if target < n else next_here + target - n) * itemsize
+                    for line in range(PIECE * itemsize // LINE):
+                        prefetch(x_address + target + line * LINE)
+                    place = (here + at) * itemsize
+                    apply(storage, itemsize, x_address + place, y_address + place, m, factors, widen, kept, narrow)
             for i in range(count - number_kept):
                 here, n = cut(dropped_runs[i], length, first, end)
                 drop(carray(pointer(y_address + here * itemsize, storage), (n,)), fill_value)
