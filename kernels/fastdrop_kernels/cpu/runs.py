@@ -3,8 +3,9 @@
 Memory is runs of `repeat` elements, and run r takes draw r of the mask stream. Runs are cut where a range of blocks
 begins or ends: threads share elements, as in all kernels, however few runs there are.
 
-Of some runs at a time, those to keep are sorted out, without a branch, and done before the others: a branch for each
-that is taken or not by chance costs short runs as much as their elements.
+Of a group of short runs, those to keep are sorted out, without a branch, and done before the others: a branch for each
+that is taken or not by chance costs short runs as much as their elements. Long runs are done in order, as prefetchers
+want it.
 """
 
 from typing import Any, Final
@@ -14,10 +15,8 @@ from numba import carray
 
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import (
-    AHEAD,
     BLOCK,
     HIGHEST_DRAW,
-    LINE,
     PIECE,
     WIDEST_PIECE,
     WORDS_PER_PIECE,
@@ -27,11 +26,12 @@ from fastdrop_kernels.cpu.blocks import (
 )  # fmt: skip
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, stack_words
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
 PIECE_OF_RUNS: Final = 128
+GROUP: Final = u64(8192)  # bytes
 
 
 @inlined
@@ -86,6 +86,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         words = stack_words(WORDS_PER_PIECE)
         draws = carray(pointer(address_of(words), np.uint16), (PIECE,))
         kept_runs, dropped_runs = stack_words(PIECE_OF_RUNS), stack_words(PIECE_OF_RUNS)
+        together = max(u64(1), GROUP // (length * itemsize))
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
             run = first // length
@@ -93,24 +94,18 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
             threshold = block_threshold(run // BLOCK, p32, seed, offset)
             limit = np.uint16(min(threshold, HIGHEST_DRAW))
             skipped = fill_piece(words, run, count, threshold, seed, offset)
-            number_kept = u64(0)
-            for i in range(count):
-                kept_runs[number_kept], dropped_runs[i - number_kept] = run + i, run + i
-                number_kept += u64(draws[skipped + i] >= limit)
-            for i in range(number_kept):
-                here, n = cut(kept_runs[i], length, first, end)
-                next_here, _ = cut(kept_runs[min(i + u64(1), number_kept - u64(1))], length, first, end)
-                for at in range(u64(0), n, PIECE):
-                    m = min(PIECE, n - at)
-                    target = at + AHEAD // itemsize
-                    target = (here + target if target < n else next_here + target - n) * itemsize
-                    for line in range(PIECE * itemsize // LINE):
-                        prefetch(x_address + target + line * LINE)
-                    place = (here + at) * itemsize
-                    apply(storage, itemsize, x_address + place, y_address + place, m, factors, widen, kept, narrow)
-            for i in range(count - number_kept):
-                here, n = cut(dropped_runs[i], length, first, end)
-                drop(carray(pointer(y_address + here * itemsize, storage), (n,)), fill_value)
+            for group in range(u64(0), count, together):
+                runs_of_group, number_kept = min(together, count - group), u64(0)
+                for i in range(group, group + runs_of_group):
+                    kept_runs[number_kept], dropped_runs[i - group - number_kept] = run + i, run + i
+                    number_kept += u64(draws[skipped + i] >= limit)
+                for i in range(number_kept):
+                    here, n = cut(kept_runs[i], length, first, end)
+                    place = here * itemsize
+                    apply(storage, itemsize, x_address + place, y_address + place, n, factors, widen, kept, narrow)
+                for i in range(runs_of_group - number_kept):
+                    here, n = cut(dropped_runs[i], length, first, end)
+                    drop(carray(pointer(y_address + here * itemsize, storage), (n,)), fill_value)
             first = (run + count) * length
 
     return compile_callback(KERNEL, runs, f"runs_{formula.name}_{dtype}")
