@@ -112,7 +112,7 @@ def test_nothing_is_loaded_while_a_graph_is_captured(cuda, driver):
     cuda.capturing = True
     with (
         driver.capturing(),
-        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda'\)"),
+        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda', members='all'\)"),
     ):
         _cuda.is_ready("float32", 0)
     with driver.capturing(), pytest.raises(RuntimeError, match="float16 are not loaded on cuda:0 "):

@@ -13,7 +13,7 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
 
 from fake_torch_cuda import cpu_as_gpu
-from family_cases import CASES, IN_PLACE, P, WORDS, grad_output_of
+from family_cases import CASES, IN_PLACE, WORDS, P, grad_output_of
 from oracle import assert_same_bits
 from standin import Driver
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,7 +24,9 @@ KEY = {"seed": 2**64 - 3, "offset": 2**63 + 1}
 FUSED = {case.forward: name for name, case in CASES.items() if case.forward != "mask"}.values()  # one each
 
 
-def launched(driver: Driver, call: Callable[..., torch.Tensor], *args: Any, **key: Any) -> tuple[torch.Tensor, set[str]]:
+def launched(
+    driver: Driver, call: Callable[..., torch.Tensor], *args: Any, **key: Any
+) -> tuple[torch.Tensor, set[str]]:
     """Return a call's result and the names of the kernels that it launched."""
     before = len(driver.launches)
     result = call(*args, **key)
