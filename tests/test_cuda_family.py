@@ -13,7 +13,7 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
 
 from fake_torch_cuda import cpu_as_gpu
-from family_cases import CASES, IN_PLACE, WORDS, P, grad_output_of
+from family_cases import CASES, IN_PLACE, P, grad_output_of, words
 from oracle import assert_same_bits
 from standin import Driver
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -73,10 +73,10 @@ def test_in_place(cuda, driver, name):
 
 
 def test_words(cuda, driver):
-    wanted = functional.word_dropout(WORDS, P, 9, **KEY)
+    wanted = functional.word_dropout(words(), P, 9, **KEY)
     with cpu_as_gpu(cuda):
-        got, kernel = launched(driver, functional.word_dropout, WORDS, P, 9, **KEY)
-    assert torch.equal(got, wanted) and not torch.equal(got, WORDS)
+        got, kernel = launched(driver, functional.word_dropout, words(), P, 9, **KEY)
+    assert torch.equal(got, wanted) and not torch.equal(got, words())
     assert kernel == {"fastdrop_mask_bool"}
 
 

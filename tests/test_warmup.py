@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from family_cases import CASES, WORDS
+from family_cases import CASES, words
 
 import fastdrop
 from fastdrop import _cpu, _cuda, _warmup, functional
@@ -48,7 +48,7 @@ def test_all_members_run_while_a_graph_is_captured(on_gpu, driver):
         with driver.capturing():
             for case in CASES.values():
                 case.results(case.input(), seed=1)
-            functional.word_dropout(WORDS, 0.5, 0, seed=1)
+            functional.word_dropout(words(), 0.5, 0, seed=1)
     assert set(_cuda._launches) == loaded
 
 
