@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from test_mc_dropout import flags
 from torch import nn
 
 import fastdrop
@@ -35,6 +34,10 @@ OWN = {  # fastdrop's modules, and an input for each
     "StochasticDepth": (fastdrop.StochasticDepth(0.5, "row"), torch.ones(9, 4)),
     "WordDropout": (fastdrop.WordDropout(0.5, 0), torch.arange(1, 9)),
 }
+
+
+def flags(model: nn.Module) -> dict[str, bool]:
+    return {name: module.training for name, module in model.named_modules()}  # with those that others wrap
 
 
 @pytest.mark.parametrize("name", OWN)
