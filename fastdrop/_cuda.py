@@ -48,7 +48,7 @@ def _refuse_while_capturing(dtype: str, device: int) -> None:
     if torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             f"fastdrop's kernels for {dtype} are not loaded on cuda:{device} yet, and cannot be while a CUDA graph is "
-            "captured: call fastdrop.warmup(device='cuda') first, or run once what is to be captured"
+            "captured: call fastdrop.warmup(device='cuda', members='all') first, or run once what is to be captured"
         )
 
 

@@ -48,7 +48,8 @@ def apply(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Ten
 def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return the same by torch's operators."""
     keep = keep.contiguous(memory_format=suggest_memory_format(x))  # else the result would not be channels_last
-    return torch.where(keep, x * scale, 0)
+    factor = scale.reshape([1] * x.dim())  # one without dimensions would be rounded to x's dtype on a GPU
+    return torch.where(keep, (x * factor).to(x.dtype), 0)
 
 
 def _takes(x: torch.Tensor) -> bool:

@@ -4,9 +4,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from standin import Driver, build, load, real_driver_present
+
+if TYPE_CHECKING:
+    from fake_torch_cuda import TorchCuda
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +32,27 @@ def driver(loaded_driver: Driver) -> Iterator[Driver]:
     yield loaded_driver
     loaded_driver.set_gpus()  # no other test is to find a GPU
     loaded_driver.raise_error()
+
+
+@pytest.fixture
+def cuda(driver: Driver) -> "Iterator[TorchCuda]":
+    """Have torch see the stand-in's devices, which work as GPUs would."""
+    pytest.importorskip("numba_cuda")
+    pytest.importorskip("cuda.core")
+    from emulation import execute
+    from fake_torch_cuda import torch_cuda
+
+    with torch_cuda() as state, driver.running(execute):
+        yield state
+
+
+@pytest.fixture
+def on_gpu(cuda: "TorchCuda") -> "Iterator[TorchCuda]":
+    """Run on the GPU what fastdrop would run on the CPU."""
+    from fake_torch_cuda import cpu_as_gpu
+
+    with cpu_as_gpu(cuda):
+        yield cuda
 
 
 @pytest.fixture(scope="session")

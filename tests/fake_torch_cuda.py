@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from cuda import core
 
-from fastdrop import _cpu, _cuda
+from fastdrop import _backend, _block_mask, _cpu, _cuda, _stored
 from fastdrop_kernels.cuda import launch
 
 STREAM = 0x7F00_0000_1000  # of device 0; the next device's is the next number
@@ -62,10 +63,24 @@ def torch_cuda() -> Iterator[TorchCuda]:
 
 @contextlib.contextmanager
 def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
-    """Run on the GPU what fastdrop would run on the CPU."""
+    """Run on the GPU what fastdrop would run on the CPU, and by torch what has a kernel on the CPU only."""
+    make_blocks, tensor_of = _block_mask.make, _backend._tensor
 
     def run(name: str, dtype: str, *rest: Any) -> None:
         _cuda.run(name, dtype, state.device, *rest)
 
-    with mock.patch.object(_cpu, "run", run):
+    def make(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return make_blocks(*args[:-1], torch.device("cuda", state.device))
+
+    def tensor(array: np.ndarray, strides: Any, _: Any) -> torch.Tensor:
+        return tensor_of(array, strides, None)
+
+    with contextlib.ExitStack() as replaced:
+        for owner, name, value in (
+            (_cpu, "run", run),
+            (_block_mask, "make", make),
+            (_backend, "_tensor", tensor),
+            (_stored, "_takes", lambda x: False),
+        ):
+            replaced.enter_context(mock.patch.object(owner, name, value))
         yield

@@ -6,7 +6,6 @@ The stand-in driver hands each launch to the PTX interpreter, which works on the
 import itertools
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import mask_reference
@@ -19,28 +18,13 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
 
 from emulation import execute
-from fake_torch_cuda import STREAM, TorchCuda, cpu_as_gpu, torch_cuda
-from standin import Driver
+from fake_torch_cuda import STREAM
 
 import fastdrop
 from fastdrop import _backend, _cuda, _seeds
 from fastdrop.functional import dropout
 
 SIZES = [1, 7, 8, 33, 1000, 4097]
-
-
-@pytest.fixture
-def cuda(driver: Driver) -> Iterator[TorchCuda]:
-    """Have torch see the stand-in's devices, which work as GPUs would."""
-    with torch_cuda() as state, driver.running(execute):
-        yield state
-
-
-@pytest.fixture
-def on_gpu(cuda: TorchCuda) -> Iterator[TorchCuda]:
-    """Run on the GPU what fastdrop would run on the CPU."""
-    with cpu_as_gpu(cuda):
-        yield cuda
 
 
 @pytest.mark.parametrize("dtype", oracle.FLOATS)
@@ -128,7 +112,7 @@ def test_nothing_is_loaded_while_a_graph_is_captured(cuda, driver):
     cuda.capturing = True
     with (
         driver.capturing(),
-        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda'\)"),
+        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda', members='all'\)"),
     ):
         _cuda.is_ready("float32", 0)
     with driver.capturing(), pytest.raises(RuntimeError, match="float16 are not loaded on cuda:0 "):
