@@ -26,7 +26,8 @@ from fastdrop.bench.run import FULL, QUICK, Effort
 from fastdrop.bench.timing import Timing, interleaved
 
 FORMAT: Final = 1  # of the document
-SIZES: Final = (4096, 1 << 16, 1 << 20)
+SIZES: Final = (4096, 1 << 16, 1 << 20, 1 << 24)
+FASTER_AT: Final = 1 << 20
 NEVER_SLOWER: Final = 1.0
 
 
@@ -55,7 +56,7 @@ def measure(name: str, size: int, effort: Effort) -> Row:
         each: lambda each=each, function=function: torch.autograd.grad(function(x), x, gradients[each])
         for each, function in contenders.items()
     }
-    target = pair.faster if size == SIZES[-1] else None if pair.faster is None else NEVER_SLOWER
+    target = pair.faster if size == FASTER_AT else None if pair.faster is None else NEVER_SLOWER
     return Row(name, pair.source, size, interleaved(calls, *effort), bytes_kept(pair.fastdrop, x), target)
 
 

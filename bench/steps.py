@@ -1,8 +1,8 @@
 """`PYTHONPATH=.:kernels python -m bench.steps`, from a checkout: training steps of models, and compiled dropout alone.
 
 A step is measured with torch's dropouts, with ours installed, and with p = 0, the floor; eager and compiled; on two
-threads. A dropout alone is measured on one, beside `x * 2`, an identity but for a factor, which reads and writes as much
-in both passes as a dropout does; and beside `x.clone()`, whose backward does nothing.
+threads. A dropout alone is measured on one, beside `x * 2`: an identity but for a factor, which reads and writes as
+much in both passes as a dropout does; and beside `x.clone()`, whose backward does nothing.
 
 All contenders take turns in one process, for ratios need that. So native goes through our overrides, switched off: 1.5
 microseconds a dropout. And what is installed is so for each call anew: 8 microseconds a call.

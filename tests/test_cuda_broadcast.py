@@ -18,7 +18,9 @@ from fastdrop_kernels.cuda.kernels import FLOATS, KERNELS
 RUNS = [(1, 1), (5, 1), (8, 1), (1024, 1), (10**6, 1), (2**33, 1)]  # repeat, inner
 ROWS = [(1, 40), (3, 8), (3, 16), (2, 37), (40, 1000), (7, 1100), (2**20, 24), (3, 2**40)]
 EVERY_DTYPE = ("runs_dropout", "rows_dropout")
-NAMES = sorted({name for name, _ in KERNELS if "gaussian" not in name} - {"dropout", "mask"})  # test_cuda_normals has those
+NAMES = sorted(
+    {name for name, _ in KERNELS if "gaussian" not in name} - {"dropout", "mask"}
+)  # test_cuda_normals has those
 
 
 def every_kernel() -> Iterator[tuple[str, str, tuple[int, int]]]:
