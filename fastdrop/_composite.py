@@ -11,7 +11,7 @@ import torch
 from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 
 from fastdrop._backend import mask, normals
-from fastdrop._key import Key
+from fastdrop._key import Key, Noise
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
 
 COMPUTE: Final[dict[type[np.floating[Any]], torch.dtype]] = {np.float32: torch.float32, np.float64: torch.float64}
@@ -32,6 +32,16 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute]) * std
         return (x + z if formula.derivative == IDENTITY else x + x * z).to(x.dtype)
     return apply(name, x, mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device), p)
+
+
+def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> torch.Tensor:
+    """Return a formula's result for x by torch's own random operators: a trace of them draws at each run."""
+    formula = FORMULAS[name]
+    if isinstance(formula, NormalFormula):
+        std, _, _ = map(float, formula.factors(p, _compute(x)))
+        z = torch.randn_like(x) * std
+        return x + z if formula.derivative == IDENTITY else x + x * z
+    return apply(name, x, torch.rand(x.shape if noise is None else noise, device=x.device) >= p, p)
 
 
 def apply(name: str, x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:

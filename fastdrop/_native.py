@@ -14,7 +14,7 @@ from torch._C import (
 )
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _autograd, _operators, _seeds
+from fastdrop import _autograd, _composite, _operators, _seeds
 from fastdrop._backend import has_kernel
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import order_of
@@ -59,6 +59,9 @@ def drop(
             return native(member, x, p, inplace)  # integers have no mask to speak of, or torch's error
         kind = "a nested tensor" if x.is_nested else x.layout
         raise RuntimeError(f"{member.name} with a seed or a generator needs a strided tensor, but got {kind}")
+    if not keyed and _get_tracing_state() is not None:
+        y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
+        return x.copy_(y) if inplace else y
     order = None if noise is not None else order_of(x)
     if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
         key = _seeds.draw_tensor(generator, x) if seed is None else seed
