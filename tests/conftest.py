@@ -55,6 +55,25 @@ def on_gpu(cuda: "TorchCuda") -> "Iterator[TorchCuda]":
         yield cuda
 
 
+@pytest.fixture
+def uninstalled() -> Iterator[None]:
+    """Give native torch back after the test, whatever it has installed."""
+    import fastdrop
+
+    yield
+    fastdrop.uninstall()
+    assert not fastdrop.is_installed()
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """Have fastdrop installed."""
+    import fastdrop
+
+    with fastdrop.accelerated():
+        yield
+
+
 @pytest.fixture(scope="session")
 def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """Import Keras, which takes seconds; the environment tells it its backend, and where to write its settings."""

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from oracle import assert_same_bits
-from test_install import assert_near, reference
 from torch import nn
+from torch_operators import assert_near, reference
 
 import fastdrop
 
