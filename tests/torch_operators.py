@@ -94,3 +94,7 @@ def outcome(function: Call) -> Any:
         else y
         for y in torch.utils._pytree.tree_leaves(results)
     ]
+
+
+def layout(y: torch.Tensor) -> tuple[Any, ...]:
+    return y.shape, y.dtype, y.layout, y.stride(), y.requires_grad
