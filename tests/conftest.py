@@ -75,6 +75,19 @@ def installed() -> Iterator[None]:
 
 
 @pytest.fixture
+def nothing_compiled() -> Iterator[None]:
+    """Keep no graph from one test to another, nor from one run to another."""
+    import torch._dynamo
+    import torch._functorch.config
+    import torch._inductor.config
+
+    torch._dynamo.reset()
+    with torch._functorch.config.patch(enable_autograd_cache=False), torch._inductor.config.patch(fx_graph_cache=False):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Compute on one thread: what is tiny is not to wait for others."""
     import torch
