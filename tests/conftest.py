@@ -89,13 +89,11 @@ def nothing_compiled() -> Iterator[None]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: what is tiny is not to wait for others."""
-    import torch
+    """Have torch, and so fastdrop, compute on one thread."""
+    from fastdrop.bench import system
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with system.torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")
