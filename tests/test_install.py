@@ -14,9 +14,9 @@ from typing import Any
 import oracle
 import pytest
 import torch
+from exotic_tensors import EXOTIC, elements, kind
 from oracle import FLOATS, assert_same_bits, error_of
 from processes import run_python
-from test_semantics import EXOTIC, Watch, elements, kind
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
@@ -25,6 +25,7 @@ from torch.utils import checkpoint as checkpoints
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
+from watch import Watch
 
 import fastdrop
 
