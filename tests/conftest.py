@@ -55,6 +55,15 @@ def on_gpu(cuda: "TorchCuda") -> "Iterator[TorchCuda]":
         yield cuda
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Have torch, and so fastdrop, compute on one thread."""
+    from fastdrop.bench import system
+
+    with system.torch_threads(1):
+        yield
+
+
 @pytest.fixture(scope="session")
 def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """Import Keras, which takes seconds; the environment tells it its backend, and where to write its settings."""
