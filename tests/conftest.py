@@ -106,3 +106,15 @@ def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         module = pytest.importorskip("keras")
     assert module.backend.backend() == "torch"
     yield module
+
+
+@pytest.fixture
+def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `python -m bench.gpu` check few dtypes and sizes."""
+    import torch
+
+    from bench.gpu import cases
+
+    monkeypatch.setattr(cases, "DTYPES", (torch.float32, torch.bfloat16))
+    monkeypatch.setattr(cases, "SIZES", (1, 9, 1025))
+    monkeypatch.setattr(cases, "FEW_SIZES", (9, 1025))

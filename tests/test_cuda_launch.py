@@ -1,7 +1,6 @@
 """The launcher on the stand-in driver: what arrives, in how many blocks, from which thread; what a failure leaves."""
 
 import itertools
-import json
 import math
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ pytest.importorskip("cuda.core")
 from cuda import core
 from emulation import PLAIN, STORAGE, execute, interpreted
 from fake_torch_cuda import STREAM, fresh_launcher, torch_cuda
-from processes import run_python
 from standin import GPUS, Driver, Launch
 from standin.example import in_thread
 
@@ -277,27 +275,3 @@ def test_ignored_launches_leave_no_trace(driver):
     assert not driver.launches
     launch_nothing(kernel)
     assert len(driver.launches) == 1
-
-
-def test_the_benchmark_of_the_launcher(loaded_driver, tmp_path):
-    """It runs, writes the differences that its times have, and leaves no file."""
-    pytest.importorskip("rich")
-    path, temporary = tmp_path / "found.json", tmp_path / "temporary"
-    temporary.mkdir()
-    code = f"from bench.launcher import main; assert main(['--quick', '--json', {str(path)!r}]) == 0"
-    said = run_python(code, TMPDIR=str(temporary))
-    assert list(temporary.iterdir()) == []
-    found = json.loads(path.read_text())["results"]
-    seconds = {(each["size"], each["name"]): each["seconds"] for each in found}
-    assert len(seconds) == len(found) == 2 * 9
-    above = {}
-    for size, call in itertools.product((64, 2**20), ("Function", "dropout")):
-        forward, both = (
-            seconds[size, f"{call}, {part}"] - seconds[size, f"floor, {part}"]
-            for part in ("forward", "forward + backward")
-        )
-        above |= {(size, f"{call}, forward"): forward, (size, f"{call}, forward + backward"): both / 2}
-    assert {(e["size"], e["name"]): e["above_floor"] for e in found if e["above_floor"] is not None} == above
-    for call in ("Function", "dropout"):
-        met = max(most for (_, name), most in above.items() if name.startswith(call)) < 3e-6
-        assert f"{'met' if met else 'MISSED'}: {call} under 3 " in said

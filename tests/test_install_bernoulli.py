@@ -8,8 +8,8 @@ from typing import Any
 import oracle
 import pytest
 import torch
+from exotic_tensors import EXOTIC
 from oracle import FLOATS
-from test_semantics import EXOTIC
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode

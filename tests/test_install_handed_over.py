@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from exotic_tensors import EXOTIC
 from oracle import FLOATS, assert_same_bits, error_of
-from test_semantics import EXOTIC
 from torch import nn
 from torch_operators import call, every_operator, outcome
 

@@ -9,7 +9,6 @@ import oracle
 import pytest
 import torch
 from oracle import FLOATS, assert_same_bits
-from test_semantics import Watch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from torch_operators import OPERATORS, Call, P, assert_near, dropped, every_operator, outcome, randn, reference, seeds
+from watch import Watch
 
 import fastdrop
 

@@ -6,7 +6,7 @@ from typing import Any
 import oracle
 import pytest
 import torch
-from test_semantics import elements, kind
+from exotic_tensors import elements, kind
 from torch.nn import functional as F
 
 P = 0.3

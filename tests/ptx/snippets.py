@@ -16,6 +16,10 @@ THREAD: Final = "mov.u32 r1, %ctaid.x; mov.u32 r2, %ntid.x; mov.u32 r3, %tid.x; 
 """Puts the thread's number into r0."""
 PLACE: Final = f"{THREAD} ld.param.u64 w0, [a0]; mad.wide.u32 w1, r0, 4, w0;"
 """Puts the address of the thread's 32-bit word of the first buffer into w1."""
+FIRST_ADDRESS: Final = 0x7F00_0000_0000
+"""Where `run` puts its first array, written down for tests once more than in the memory itself."""
+SECOND_ADDRESS: Final = 0x7F00_0000_1100
+"""Where it puts the second, after one of up to 256 bytes and a gap of 4096."""
 
 
 def array_type(type: str) -> str:
