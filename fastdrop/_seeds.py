@@ -45,9 +45,10 @@ def draw(generator: torch.Generator | None = None) -> Seed:
     try:
         cell, value = _own.seed
     except AttributeError:
+        value = ctypes.c_int64()
         with torch.inference_mode(False):  # else it could be written in inference mode only
-            cell = torch.empty((), dtype=torch.int64, device="cpu")
-        cell, value = _own.seed = cell, ctypes.c_int64.from_address(cell.data_ptr())
+            cell = torch.frombuffer(value, dtype=torch.int64)  # torch.empty's has no memory under functionalize
+        _own.seed = cell, value
     if generator is None:
         cell.random_(SEED_END)  # the keyword would cost a tenth of a microsecond, and item() another
     else:

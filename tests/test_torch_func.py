@@ -9,6 +9,7 @@ import pytest
 import torch
 from exact import HARD_P, SEED, SHAPES, P, cube_sum, factors, fixed, integers
 from oracle import assert_same_bits, error_of
+from processes import run_python
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastdrop
@@ -103,6 +104,16 @@ def test_functionalize():
     assert torch.equal(torch.func.functionalize(lambda x: fixed(x + 0))(x), x * factors(x))
     drawn = torch.func.functionalize(lambda x: dropout(x * 1, P, inplace=True))(x)
     assert ((drawn == 0) | (drawn == 2 * x)).all()
+
+
+def test_first_draw_of_a_process_under_functionalize():
+    code = (
+        "import torch; from fastdrop.functional import dropout;"
+        "x = torch.ones(40);"
+        "_ = torch.manual_seed(3); y = torch.func.functionalize(lambda x: dropout(x * 1, 0.5))(x);"
+        "_ = torch.manual_seed(3); assert torch.equal(y, dropout(x, 0.5)); print(y.unique().tolist())"
+    )
+    assert run_python(code) == "[0.0, 2.0]"
 
 
 def test_functional_call_of_a_module():
