@@ -25,17 +25,16 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, fence, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
 PIECE: Final = u64(128)
 WORDS_PER_PIECE: Final = 128 // 4  # uint64 words of four 16-bit draws
-WIDEST_PIECE: Final = 128  # uint64 words
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
 HIGHEST_DRAW: Final = u64(0xFFFF)
-LINE: Final = u64(CACHE_LINE)
 AHEAD: Final = u64(2048)  # bytes; 512 is too few, and from 1024 to 4096 all are equal
 
 block_threshold: Final = inlined(stream.block_threshold)
@@ -55,46 +54,17 @@ def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset
 
 
 @inlined
-def choose(
-    x: Any, y: Any, draws: Any, limit: Any, factors: Any, widen: Any, kept: Any, dropped: Any, narrow: Any
-) -> None:
-    """Write the formula's result of every x to y; the element is kept where its draw is at least `limit`.
+def choose(x: Any, y: Any, first: Any, arguments: Any) -> None:
+    """Write the formula's result of every x to y; an element is kept where its draw is at least `limit`.
 
     Both results are made and narrowed before one is chosen, so there is no branch and the loop becomes vectors.
     """
+    draws, limit, factors, widen, kept, dropped, narrow = arguments
+    which = carray(pointer(draws + first * u64(2), np.uint16), (u64(x.size),))
     for i in range(u64(x.size)):
         value = widen(x[i])
         if_kept, if_dropped = narrow(kept(value, factors)), narrow(dropped(value, factors))
-        y[i] = if_kept if draws[i] >= limit else if_dropped
-
-
-@inlined
-def copy(x: Any, y: Any) -> None:
-    """Write every x to y."""
-    for i in range(u64(x.size)):
-        y[i] = x[i]
-
-
-@inlined
-def apply(
-    storage: Any, itemsize: Any, x: Any, y: Any, n: Any, draws: Any,
-    limit: Any, factors: Any, widen: Any, kept: Any, dropped: Any, narrow: Any,
-) -> None:  # fmt: skip
-    """Do so for n elements at the addresses x and y, and draws at an address.
-
-    In place, results go by way of the stack: LLVM makes no vectors where what is written may be what is read.
-    """
-    if x != y:
-        x_array, y_array = carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,))
-        choose(x_array, y_array, carray(pointer(draws, np.uint16), (n,)), limit, factors, widen, kept, dropped, narrow)
-        return
-    buffer = address_of(stack_words(WIDEST_PIECE))
-    for first in range(u64(0), n, PIECE):
-        m = min(PIECE, n - first)
-        y_array, results = carray(pointer(y + first * itemsize, storage), (m,)), carray(pointer(buffer, storage), (m,))
-        which = carray(pointer(draws + first * u64(2), np.uint16), (m,))
-        choose(y_array, results, which, limit, factors, widen, kept, dropped, narrow)
-        copy(results, y_array)
+        y[i] = if_kept if which[i] >= limit else if_dropped
 
 
 def kernel(formula: Formula, dtype: str, element: Element) -> Any:
@@ -112,6 +82,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
         factors = factors_of(p, compute)
         p32 = u64(np.rint(p * 2.0**32))
+        streamed = is_streamed(x_address, y_address, count * itemsize, start * itemsize)
         words = stack_words(WORDS_PER_PIECE)
         draws = address_of(words)
         for block in range(first_block, last_block):
@@ -125,11 +96,14 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                     for line in range(PIECE * itemsize // LINE):
                         prefetch(x + AHEAD + line * LINE)
                     fill(words, first // DRAWS_PER_COUNTER, PIECE // DRAWS_PER_COUNTER, seed, offset)
-                    apply(storage, itemsize, x, y, PIECE, draws, limit, factors, widen, kept, dropped, narrow)
+                    these = draws, limit, factors, widen, kept, dropped, narrow
+                    write(choose, storage, itemsize, x, y, PIECE, streamed, these)
                 else:
                     skipped = fill_piece(words, first, n, threshold, seed, offset)
-                    first_draw = draws + skipped * u64(2)
-                    apply(storage, itemsize, x, y, n, first_draw, limit, factors, widen, kept, dropped, narrow)
+                    those = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
+                    write(choose, storage, itemsize, x, y, n, streamed, those)
                 first += n
+        if streamed:
+            fence()
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

@@ -64,6 +64,31 @@ def prefetch(typing_context: Any, address: types.Integer) -> Any:
     return types.void(types.uint64), codegen
 
 
+@intrinsic
+def stream_line(typing_context: Any, target: types.Integer, source: types.Integer) -> Any:
+    """Copy a cache line, by addresses, past the caches; both have to be aligned to one, or the process ends."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        line = ir.VectorType(I64, CACHE_LINE // 8).as_pointer()
+        value = builder.load(builder.inttoptr(args[1], line), align=CACHE_LINE)
+        store = builder.store(value, builder.inttoptr(args[0], line), align=CACHE_LINE)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), codegen
+
+
+@intrinsic
+def fence(typing_context: Any) -> Any:
+    """Have all that was written past the caches arrive before what is written from here on."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 def c_function(restype: types.Type, *argtypes: types.Type) -> Any:
     """Make an intrinsic ``f(address, (arguments,))`` that calls the C function at ``address``.
 

@@ -11,17 +11,17 @@ from numba import carray
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float32_bits, float64_from_bits
-from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, LINE, PIECE
+from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, PIECE
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, fence, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import NormalFormula
 from fastdrop_kernels.normal import normal
 
 u64 = np.uint64
 WORDS_PER_PIECE: Final = 128 // 2  # uint64 words, two normals each
-WIDEST_PIECE: Final = 128  # uint64 words
 NORMALS_PER_COUNTER: Final = u64(stream.NORMALS_PER_COUNTER)
 
 inlined(normal)
@@ -35,15 +35,12 @@ def transform(words: Any) -> None:
 
 
 @inlined
-def apply(x: Any, y: Any, z: Any, results: Any, factors: Any, widen: Any, noised: Any, narrow: Any) -> None:
-    """Write the formula's result of every x and z to y, by way of `results`.
-
-    What is written while x is read is apart from x: else, in place, there would be no vectors.
-    """
+def noise(x: Any, y: Any, first: Any, arguments: Any) -> None:
+    """Write the formula's result of every x and its normal number to y."""
+    normals, factors, widen, noised, narrow = arguments
+    z = carray(pointer(normals + first * u64(4), np.float32), (u64(x.size),))
     for i in range(u64(x.size)):
-        results[i] = narrow(noised(widen(x[i]), z[i], factors))
-    for i in range(u64(x.size)):
-        y[i] = results[i]
+        y[i] = narrow(noised(widen(x[i]), z[i], factors))
 
 
 def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
@@ -57,7 +54,8 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
         seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
         factors = factors_of(p, compute)
         buffer = stack_words(WORDS_PER_PIECE)
-        words, results = address_of(buffer), address_of(stack_words(WIDEST_PIECE))
+        words = address_of(buffer)
+        streamed = is_streamed(x_address, y_address, count * itemsize, start * itemsize)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
         while first < end:
             n = min(PIECE - first % PIECE, end - first)
@@ -68,19 +66,14 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
                     prefetch(x + AHEAD + line * LINE)
                 fill(buffer, counter, PIECE // NORMALS_PER_COUNTER, seed, offset)
                 transform(carray(pointer(words, np.uint32), (PIECE,)))
-                apply(
-                    carray(pointer(x, storage), (PIECE,)), carray(pointer(y, storage), (PIECE,)),
-                    carray(pointer(words, np.float32), (PIECE,)),
-                    carray(pointer(results, storage), (PIECE,)), factors, widen, noised, narrow,
-                )  # fmt: skip
+                write(noise, storage, itemsize, x, y, PIECE, streamed, (words, factors, widen, noised, narrow))
             else:
                 fill(buffer, counter, (skipped + n + NORMALS_PER_COUNTER - u64(1)) // NORMALS_PER_COUNTER, seed, offset)
                 transform(carray(pointer(words, np.uint32), (skipped + n,)))
-                apply(
-                    carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)),
-                    carray(pointer(words + skipped * u64(4), np.float32), (n,)),
-                    carray(pointer(results, storage), (n,)), factors, widen, noised, narrow,
-                )  # fmt: skip
+                those = words + skipped * u64(4), factors, widen, noised, narrow
+                write(noise, storage, itemsize, x, y, n, streamed, those)
             first += n
+        if streamed:
+            fence()
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

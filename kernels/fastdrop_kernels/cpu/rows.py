@@ -11,10 +11,11 @@ import numpy as np
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
-from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, apply, block_threshold, fill_piece
+from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, block_threshold, choose, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, fence, stack_words
+from fastdrop_kernels.cpu.results import is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -34,6 +35,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
         p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
         factors = factors_of(float64_from_bits(p), compute)
+        streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
@@ -48,14 +50,14 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 threshold = block_threshold(draw // BLOCK, p32, seed, offset)
                 limit = np.uint16(min(threshold, HIGHEST_DRAW))
                 skipped = fill_piece(words, draw, n, threshold, seed, offset)
+                these = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
                 for i in range(together):
                     place = ((row + i) * inner + column) * itemsize
-                    apply(
-                        storage, itemsize, x_address + place, y_address + place, n, draws + skipped * u64(2),
-                        limit, factors, widen, kept, dropped, narrow,
-                    )  # fmt: skip
+                    write(choose, storage, itemsize, x_address + place, y_address + place, n, streamed, these)
                 column += n
                 draw += n
             first += (together - u64(1)) * inner + last - before
+        if streamed:
+            fence()
 
     return compile_callback(KERNEL, rows, f"rows_{formula.name}_{dtype}")
