@@ -40,7 +40,7 @@ class StoredFunction(torch.autograd.Function):
 
 def apply(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return x * scale where kept, else +0; dense strides are kept where a kernel does it."""
-    if not _takes(x):
+    if not takes(x):
         return compose(x, keep, scale)
     return StoredFunction.apply(x, _like(x, keep), scale) if is_recorded(x) else _run(x, keep, scale)  # type: ignore[no-untyped-call]
 
@@ -52,7 +52,7 @@ def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.T
     return torch.where(keep, (x * factor).to(x.dtype), 0)
 
 
-def _takes(x: torch.Tensor) -> bool:
+def takes(x: torch.Tensor) -> bool:
     """Return whether the kernel can read x, and nobody has to see it do so."""
     if _are_functorch_transforms_active() or is_legacy_batchedtensor(x) or _composite.is_watched():
         return False
@@ -63,6 +63,14 @@ def _like(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Return the mask as dense as an output like x is."""
     like = torch.empty_like(x, dtype=torch.bool)
     return keep if keep.stride() == like.stride() else like.copy_(keep)
+
+
+def apply_rows(x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the same of an x that the kernel takes for a dense mask of its rows; autograd does not see it."""
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    _cpu.run_stored(FLOATS[x.dtype], x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, x.shape[-1])
+    return y
 
 
 def _run(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
