@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import embedding
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from fastdrop import EmbeddingDropout, _threads
 from fastdrop.functional import embedding_dropout
@@ -214,6 +214,21 @@ def test_batches_of_gradients_and_tangents():
     assert torch.equal(*forward)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+def test_batches_of_gradients_that_are_differentiated_again():
+    words, weight, kept = indices(3, 4), leaf(WORDS, 2, dtype=torch.float64), kept_words()
+    for pull in (
+        lambda z, g: torch.autograd.grad(z, weight, g, create_graph=True, is_grads_batched=True)[0],
+        lambda z, g: torch.vmap(lambda one: torch.autograd.grad(z, weight, one, create_graph=True)[0])(g),
+    ):
+        grads = leaf(5, 3, 4, 2, dtype=torch.float64)
+        second, wanted = (
+            torch.autograd.grad((pull(z, grads) ** 2).sum(), grads)[0]
+            for z in (CALL(words, weight), composed(words, weight, kept))
+        )
+        assert torch.equal(second, wanted)
+
+
 def test_compiled_backward_of_what_was_recorded_eagerly():
     words, weight, kept = indices(3, 4), leaf(WORDS, DIM), kept_words()
     with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
@@ -232,6 +247,15 @@ def test_checkpoints_make_the_same_mask_again(watch, use_reentrant):
         y.sum().backward()
     assert 0 < (y == 0).sum() < y.numel()
     torch.testing.assert_close(weight.grad * weight / 2, y)
+
+
+def test_checkpoints_that_save_results_of_operators():
+    words, weight = torch.arange(WORDS), leaf(WORDS, DIM)
+    save = functools.partial(create_selective_checkpoint_contexts, lambda *_, **__: CheckpointPolicy.MUST_SAVE)
+    first = checkpoint(lambda w: embedding_dropout(words, w, P) ** 2, weight, use_reentrant=False, context_fn=save)
+    embedding_dropout(words, weight, P)  # draws another seed
+    first.sum().backward()
+    torch.testing.assert_close(weight.grad * weight / 2, first)
 
 
 @pytest.mark.parametrize("kind", [nn.Embedding, Unshared])
