@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch._C import _are_functorch_transforms_active
-from torch._C._functorch import is_legacy_batchedtensor
 from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _composite, _masks, _stored
@@ -54,8 +53,7 @@ _apply: Any = super(torch.autograd.Function, DroppedWordsFunction).apply  # bind
 
 def drop(rows: torch.Tensor, words: torch.Tensor, key: WordsKey) -> torch.Tensor:
     """Return rows scaled where their words are kept, else +0."""
-    in_function = not (is_dynamo_compiling() or _are_functorch_transforms_active() or is_legacy_batchedtensor(rows))
-    if in_function and is_recorded(rows):
+    if is_recorded(rows) and not (is_dynamo_compiling() or _are_functorch_transforms_active()):
         return _apply(rows, words, key)  # type: ignore[no-any-return]
     return _run(rows, words, key)
 

@@ -215,7 +215,7 @@ def test_batches_of_gradients_and_tangents():
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
-def test_batches_of_gradients_that_are_differentiated_again():
+def test_gradients_that_torch_func_differentiates_again():
     words, weight, kept = indices(3, 4), leaf(WORDS, 2, dtype=torch.float64), kept_words()
     for pull in (
         lambda z, g: torch.autograd.grad(z, weight, g, create_graph=True, is_grads_batched=True)[0],
@@ -227,6 +227,11 @@ def test_batches_of_gradients_that_are_differentiated_again():
             for z in (CALL(words, weight), composed(words, weight, kept))
         )
         assert torch.equal(second, wanted)
+    second, wanted = (
+        torch.func.grad(lambda g, z=z: (torch.autograd.grad(z, weight, g, create_graph=True)[0] ** 2).sum())(grads[0])
+        for z in (CALL(words, weight), composed(words, weight, kept))
+    )
+    assert torch.equal(second, wanted)
 
 
 def test_compiled_backward_of_what_was_recorded_eagerly():
