@@ -1,6 +1,7 @@
 """A mask from memory, applied: y = x * scale where kept, else +0; in one pass on the CPU, else by torch's operators.
 
-Either way autograd keeps the mask, a byte an element, and the scale; never a tensor of x's dtype.
+Either way autograd keeps the mask, a byte an element, and the scale; never a tensor of x's dtype. `apply_rows` is below
+autograd.
 """
 
 from typing import Any
