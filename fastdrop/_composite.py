@@ -27,7 +27,7 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     p, seed, offset, order, noise = key
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
-        compute = _compute(x)
+        compute = compute_of(x.dtype)
         std, _, _ = map(float, formula.factors(p, compute))
         z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute]) * std
         return (x + z if formula.derivative == IDENTITY else x + x * z).to(x.dtype)
@@ -38,7 +38,7 @@ def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> t
     """Return a formula's result for x by torch's own random operators: a trace of them draws at each run."""
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
-        std, _, _ = map(float, formula.factors(p, _compute(x)))
+        std, _, _ = map(float, formula.factors(p, compute_of(x.dtype)))
         z = torch.randn_like(x) * std
         return x + z if formula.derivative == IDENTITY else x + x * z
     return apply(name, x, torch.rand(x.shape if noise is None else noise, device=x.device) >= p, p)
@@ -46,11 +46,11 @@ def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> t
 
 def apply(name: str, x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:
     """Return the result of a formula for x and a mask that is broadcast over it."""
-    scale, shift, fill = map(float, FORMULAS[name].factors(p, _compute(x)))
+    scale, shift, fill = map(float, FORMULAS[name].factors(p, compute_of(x.dtype)))
     kept = x * scale if shift == 0 else x * scale + shift
     return torch.where(keep, kept, fill)
 
 
-def _compute(x: torch.Tensor) -> type[np.floating[Any]]:
-    """Return the NumPy scalar class that a formula computes in for x."""
-    return np.float64 if x.dtype in (torch.float64, torch.complex128) else np.float32
+def compute_of(dtype: torch.dtype) -> type[np.floating[Any]]:
+    """Return the NumPy scalar class that a formula computes in for a dtype."""
+    return np.float64 if dtype in (torch.float64, torch.complex128) else np.float32

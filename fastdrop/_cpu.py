@@ -28,10 +28,10 @@ def run(
     _threads.run(kernel, x, y, start, count, itemsize, seed, offset, p, repeat, inner)
 
 
-def run_stored(dtype: str, x: int, y: int, keep: int, count: int, scale: float) -> None:
-    """Write x * scale to y where a byte of the mask at `keep` is 1, else +0."""
-    kernel = stored_address(dtype)
+def run_stored(dtype: str, x: int, y: int, keep: int, count: int, scale: float, row: int = 0) -> None:
+    """Write x * scale to y where a byte of the mask at `keep` is 1, else +0; a byte an element, or a row."""
+    kernel = stored_address(dtype, row != 0)
     if count < WORTH_SHARING:
-        launch(kernel, x, y, 0, count, keep, 0, scale, 0, 0)
+        launch(kernel, x, y, 0, count, keep, 0, scale, 0, row)
     else:
-        _threads.run(kernel, x, y, 0, count, ITEMSIZE[dtype], keep, 0, scale, 0, 0)
+        _threads.run(kernel, x, y, 0, count, ITEMSIZE[dtype], keep, 0, scale, 0, row)

@@ -1,6 +1,7 @@
 """A mask from memory, applied: y = x * scale where kept, else +0; in one pass on the CPU, else by torch's operators.
 
-Either way autograd keeps the mask, a byte an element, and the scale; never a tensor of x's dtype.
+Either way autograd keeps the mask, a byte an element, and the scale; never a tensor of x's dtype. `apply_rows` is below
+autograd.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ class StoredFunction(torch.autograd.Function):
 
 def apply(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return x * scale where kept, else +0; dense strides are kept where a kernel does it."""
-    if not _takes(x):
+    if not takes(x):
         return compose(x, keep, scale)
     return StoredFunction.apply(x, _like(x, keep), scale) if is_recorded(x) else _run(x, keep, scale)  # type: ignore[no-untyped-call]
 
@@ -52,7 +53,7 @@ def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.T
     return torch.where(keep, (x * factor).to(x.dtype), 0)
 
 
-def _takes(x: torch.Tensor) -> bool:
+def takes(x: torch.Tensor) -> bool:
     """Return whether the kernel can read x, and nobody has to see it do so."""
     if _are_functorch_transforms_active() or is_legacy_batchedtensor(x) or _composite.is_watched():
         return False
@@ -63,6 +64,14 @@ def _like(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Return the mask as dense as an output like x is."""
     like = torch.empty_like(x, dtype=torch.bool)
     return keep if keep.stride() == like.stride() else like.copy_(keep)
+
+
+def apply_rows(x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the same of an x that the kernel takes for a dense mask of its rows; autograd does not see it."""
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    _cpu.run_stored(FLOATS[x.dtype], x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, x.shape[-1])
+    return y
 
 
 def _run(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

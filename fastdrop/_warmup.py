@@ -8,7 +8,7 @@ import torch
 from fastdrop import _backend, _cuda
 from fastdrop._backend import FLOATS
 from fastdrop._broadcast import NO_PATTERN, Pattern
-from fastdrop.functional import drop_block2d, dropout_mask
+from fastdrop.functional import drop_block2d, dropout_mask, embedding_dropout
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
 EACH: Final = (NO_PATTERN,)  # every element has a draw of its own
@@ -81,6 +81,8 @@ def warmup(
             _run(x, *FUSED[name])
         if named & BLOCKS:
             drop_block2d(x.view(1, 1, 2, 4), 0.5, 1, seed=0)
+        if "embedding_dropout" in named:
+            embedding_dropout(torch.zeros(1, dtype=torch.int64, device=where), x.view(2, 4), 0.5, seed=0)
     dropout_mask(8, 0.5, seed=0, device=where)
 
 

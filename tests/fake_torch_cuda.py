@@ -80,7 +80,7 @@ def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
             (_cpu, "run", run),
             (_block_mask, "make", make),
             (_backend, "_tensor", tensor),
-            (_stored, "_takes", lambda x: False),
+            (_stored, "takes", lambda x: False),
         ):
             replaced.enter_context(mock.patch.object(owner, name, value))
         yield

@@ -89,7 +89,7 @@ CASES = {
     "drop_block2d": Case(of("drop_block2d", block_size=3), (2, 3, 7, 6), "mask", None),
     "drop_block3d": Case(of("drop_block3d", block_size=3), (1, 2, 5, 6, 7), "mask", None),
     "drop_connect": Case(connected, (7, 12), "dropout", "dropout"),
-    "embedding_dropout": Case(embedded, (7, 6), "mask", None),
+    "embedding_dropout": Case(embedded, (7, 6), "mask", "mask"),
 }
 IN_PLACE = [
     name for name in CASES if "inplace" in inspect.signature(getattr(functional, name.split(",")[0])).parameters

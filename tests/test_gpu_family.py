@@ -104,7 +104,8 @@ def test_every_replay_of_a_graph_draws_anew(name):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         y = case.function(x)
-        grad = torch.autograd.grad(y, x, torch.ones_like(y))[0] if case.backward == case.forward else None
+        is_factor = case.backward == case.forward and y.shape == x.shape
+        grad = torch.autograd.grad(y, x, torch.ones_like(y))[0] if is_factor else None
     results = []
     for _ in range(30):  # a whole batch is dropped or not
         graph.replay()

@@ -1,11 +1,13 @@
 """Dropout of whole words of an embedding."""
 
 import torch
+from torch._C import _are_functorch_transforms_active, _get_tracing_state
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _composite, _masks
+from fastdrop import _composite, _dropped_words, _masks, _native, _seeds
 from fastdrop._checks import check_key, check_probability
-from fastdrop._members import DROPOUT
 
 
 def embedding_dropout(
@@ -79,6 +81,8 @@ def embedding_dropout(
             seed=seed, offset=offset, generator=generator,
         )  # fmt: skip
     p = check_probability(p)
+    if max_norm is not None:
+        input = input.contiguous()  # as in torch's function: what that keeps for the backward is the same tensor then
     rows = torch.nn.functional.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     return drop_words(rows, input, weight.shape[0], p, training, seed, offset, generator)
 
@@ -99,5 +103,14 @@ def drop_words(
         return rows
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
-    kept = _masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
-    return _composite.apply(DROPOUT.formula, rows, torch.nn.functional.embedding(words, kept), p)
+    is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
+    in_graph = is_dynamo_compiling() or _native.is_graphed() or _get_tracing_state() is not None
+    if in_graph or _are_functorch_transforms_active() or not is_of_words:
+        kept = _masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
+        return _dropped_words.compose(rows, words, kept, p)
+    if _composite.is_watched():  # a checkpoint's second run may be where its first was not
+        with _disable_current_modes():
+            drawn = _seeds.of(rows, chosen, generator)
+    else:
+        drawn = _seeds.of(rows, chosen, generator)
+    return _dropped_words.drop(rows, words, (vocabulary, p, drawn, offset))

@@ -49,6 +49,8 @@ class EmbeddingDropout(Wrapper):
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the words' rows; seed and offset as in `functional.embedding_dropout`."""
+        if self.wrapped.max_norm is not None:
+            input = input.contiguous()  # see `functional.embedding_dropout`
         rows = self.wrapped(input)
         key = self.key(seed, offset)
         return drop_words(rows, input, self.wrapped.num_embeddings, check_probability(self.p), self.training, **key)

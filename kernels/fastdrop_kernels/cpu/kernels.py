@@ -28,9 +28,10 @@ def compiled(name: str, dtype: str) -> Any:
 
 
 @functools.cache
-def stored_address(dtype: str) -> int:
-    """Return the address of the kernel that applies a mask from memory."""
-    return int(stored.kernel(dtype, ELEMENTS[dtype]).address)
+def stored_address(dtype: str, of_rows: bool) -> int:
+    """Return the address of the kernel that applies a mask from memory, of elements or of rows."""
+    kernel = stored.rows_kernel if of_rows else stored.kernel
+    return int(kernel(dtype, ELEMENTS[dtype]).address)
 
 
 @functools.cache

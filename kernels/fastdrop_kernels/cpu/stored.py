@@ -1,6 +1,7 @@
-"""The loop for a mask that lies in memory, a byte an element: y = x * scale where kept, else +0.
+"""The loops for a mask that lies in memory, a byte an element or a row: y = x * scale where kept, else +0.
 
-Of a kernel's arguments (see blocks.py), `seed` is the address of the mask's bytes here, and `p` the scale.
+Of a kernel's arguments (see blocks.py), `seed` is the address of the mask's bytes here, `p` the scale, and `inner` the
+length of a row. A row that is dropped is not read.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.intrinsics import fence, pointer
 from fastdrop_kernels.cpu.results import is_streamed, write
+from fastdrop_kernels.cpu.runs import cut, drop
 
 u64 = np.uint64
 
@@ -26,6 +28,14 @@ def select(x: Any, y: Any, first: Any, arguments: Any) -> None:
     for i in range(u64(x.size)):
         kept = narrow(widen(x[i]) * scale)
         y[i] = kept if keep[i] else zero
+
+
+@inlined
+def rescale(x: Any, y: Any, first: Any, arguments: Any) -> None:
+    """Write every x to y, scaled."""
+    scale, widen, narrow = arguments
+    for i in range(u64(x.size)):
+        y[i] = narrow(widen(x[i]) * scale)
 
 
 def kernel(dtype: str, element: Element) -> Any:
@@ -44,3 +54,29 @@ def kernel(dtype: str, element: Element) -> Any:
             fence()
 
     return compile_callback(KERNEL, apply, f"stored_{dtype}")
+
+
+def rows_kernel(dtype: str, element: Element) -> Any:
+    """Compile the kernel that applies a mask of rows and a scale."""
+    storage, compute, widen, narrow = element
+    itemsize = u64(np.dtype(storage).itemsize)
+
+    def apply(arguments: Any, first_block: Any, last_block: Any) -> None:
+        start, count, length = arguments[2], arguments[3], arguments[8]
+        scale, zero = compute(float64_from_bits(arguments[6])), narrow(compute(0))
+        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
+        streamed = is_streamed(x_address, y_address, count * itemsize, length * itemsize)
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
+        last_row = (end + length - u64(1)) // length
+        keep = carray(pointer(arguments[4], np.uint8), (last_row,))
+        for row in range(first // length, last_row):
+            here, n = cut(row, length, first, end)
+            x, y = x_address + here * itemsize, y_address + here * itemsize
+            if keep[row]:
+                write(rescale, storage, itemsize, x, y, n, streamed, (scale, widen, narrow))
+            else:
+                write(drop, storage, itemsize, x, y, n, streamed, zero)
+        if streamed:
+            fence()
+
+    return compile_callback(KERNEL, apply, f"stored_rows_{dtype}")
