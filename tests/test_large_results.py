@@ -85,10 +85,14 @@ def test_in_place():
     assert (memory == GUARD).sum() == 64
 
 
-def test_a_mask_from_memory():
-    x = np.random.default_rng(4).standard_normal(LARGE + 3)
-    keep = np.random.default_rng(5).random(x.size) < 0.7
-    memory, y = aligned(x.size, 0)
-    launch.run(stored_address("float64"), x.ctypes.data, y.ctypes.data, 0, x.size, keep.ctypes.data, 0, 1.5, 0, 0)
-    assert np.array_equal(y, np.where(keep, x * 1.5, 0))
+@pytest.mark.parametrize("row", [0, 64, 100])
+def test_a_mask_from_memory(row):
+    count = LARGE + 300 - LARGE % 100
+    x = np.random.default_rng(4).standard_normal(count)
+    keep = np.random.default_rng(5).random(-(-count // row) if row else count) < 0.7
+    memory, y = aligned(count, 0)
+    key = keep.ctypes.data, 0, 1.5
+    launch.run(stored_address("float64", row != 0), x.ctypes.data, y.ctypes.data, 0, count, *key, 0, row)
+    kept = np.repeat(keep, row)[:count] if row else keep
+    assert np.array_equal(y, np.where(kept, x * 1.5, 0))
     assert (memory == GUARD).sum() == 64
