@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 def channels_of(shape: Sequence[int], batched: int = 1) -> tuple[int, ...]:
     """Return the shape of a mask of whole channels: (N, C, 1, ...), or (C, 1, ...) where there is no batch."""
     kept = batched + 1
-    return (*shape[:kept], *[1] * (len(shape) - kept))
+    return tuple(shape)[:kept] + (1,) * (len(shape) - kept)
 
 
 class Pattern(NamedTuple):

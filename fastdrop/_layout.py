@@ -7,6 +7,7 @@ tensor, or None for row by row; it is what a backward keeps, for gradients come 
 import torch
 
 from fastdrop import _composite
+from fastdrop._backend import STRIDED
 from fastdrop._backend import run as run_kernel
 from fastdrop._broadcast import Pattern, pattern_of
 from fastdrop._key import Key, Noise, Order
@@ -44,7 +45,7 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         y = torch.empty_like(x)
         run_kernel(name, x, y, p, seed, offset)
         return y
-    if x.layout != torch.strided:  # the gradient of a gather can be sparse
+    if x.layout is not STRIDED:  # the gradient of a gather can be sparse
         x = x.to_dense()
     if (pattern := _pattern_over(x, noise)) is not None:
         y = torch.empty_like(x)
@@ -72,4 +73,4 @@ def run_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
 
 def _pattern_over(x: torch.Tensor, noise: Noise) -> Pattern | None:
     """Return how the mask lies over x where a kernel can apply it there."""
-    return None if noise is None or x.is_neg() else pattern_of(tuple(x.shape), x.stride(), noise)
+    return None if noise is None or x.is_neg() else pattern_of(x.shape, x.stride(), noise)

@@ -192,6 +192,8 @@ def _drop_channels(
 
 def _check_rank(rank: int, spatial: int) -> None:
     """Raise or warn where torch does, in its words."""
+    if rank == spatial + 2 or (rank == spatial + 1 and spatial != 2):
+        return
     name, ranks = f"dropout{spatial}d", f"{spatial + 1}D or {spatial + 2}D"
     if spatial == 2 and rank == 3:
         text = (
@@ -201,8 +203,6 @@ def _check_rank(rank: int, spatial: int) -> None:
             "input as one without a batch dimension, i.e. shape (C, H, W). To maintain the 1D "
             "channel-wise dropout behavior, please switch to using dropout1d instead."
         )
-    elif rank in (spatial + 1, spatial + 2):
-        return
     elif spatial == 1:
         raise RuntimeError(
             f"{name}: Expected {ranks} input, but received a {rank}D input. "
