@@ -4,8 +4,9 @@ Memory is runs of `repeat` elements, and run r takes draw r of the mask stream. 
 begins or ends: threads share elements, as in all kernels, however few runs there are.
 
 Short runs are kept or dropped without a branch, which would cost as much as they do: one that is dropped takes its
-elements from a line of zeros, with factors that make of zero what dropped elements become. All is done in order, as
-prefetchers want it, and what they cannot foresee of large arrays is asked for: the next run where it is kept.
+elements from zeros, with factors that make of zero what dropped elements become. All is done in order, as prefetchers
+want it. What they cannot foresee is asked for: of large arrays what comes next, and after a long run, the next if it is
+kept; of smaller ones only what comes after tiny runs.
 """
 
 from typing import Any, Final
@@ -23,6 +24,7 @@ from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
 SHORT: Final = 1024  # bytes
+TINY: Final = u64(256)  # bytes
 WORDS_PER_SHORT_RUN: Final = SHORT // 8
 AHEAD: Final = u64(4096)  # bytes; half as many, and arrays beyond the cache take a tenth longer
 
@@ -78,6 +80,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
             zeros[i] = u64(0)
         is_large, is_short = arguments[3] * itemsize >= STREAM_FROM, length * itemsize <= u64(SHORT)
         streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, length * itemsize)
+        step = LINE if is_large or length * itemsize <= TINY else u64(0)  # asking in vain costs time too
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
             run = first // length
@@ -94,7 +97,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 if is_short:
                     source = x if is_kept else address_of(zeros)
                     these = scale if is_kept else compute(0), shift if is_kept else fill, fill
-                    short = x + AHEAD, LINE, per_line, these, widen, kept, narrow
+                    short = x + AHEAD, step, per_line, these, widen, kept, narrow
                     write(keep, storage, itemsize, source, y, n, streamed, short)
                 elif is_kept:
                     long = after, is_asked * LINE, per_line, factors, widen, kept, narrow
