@@ -3,7 +3,6 @@
 import doctest
 import inspect
 import pathlib
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,11 +24,7 @@ RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, 
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-@pytest.fixture(autouse=True)
-def uninstalled() -> Iterator[None]:
-    """Whatever an example installs is not to be there in the next test."""
-    yield
-    fastdrop.uninstall()
+pytestmark = pytest.mark.usefixtures("uninstalled")  # whatever an example installs is not to be there in the next test
 
 
 def names() -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ import fastdrop
 from fastdrop import functional
 from fastdrop.functional import alpha_dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 
-pytestmark = [  # of torch's own code
+pytestmark = [  # warnings of torch's own code
+    pytest.mark.usefixtures("nothing_compiled"),
     pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
     pytest.mark.filterwarnings("ignore:dropout.d. Received a:UserWarning"),
@@ -67,15 +68,6 @@ CASES = {
     "feature alpha turned": Case(feature_alpha_dropout, (3, 4, 5), (3, 4, 1), True),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-
-@pytest.fixture(autouse=True)
-def nothing_compiled() -> Iterator[None]:
-    """Keep no graph from one test to another, nor from one run to another."""
-    torch._dynamo.reset()
-    with torch._functorch.config.patch(enable_autograd_cache=False), torch._inductor.config.patch(fx_graph_cache=False):
-        yield
-    torch._dynamo.reset()
 
 
 def seeded(function: Callable[..., Any], *args: Any) -> Any:

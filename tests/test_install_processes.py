@@ -1,13 +1,12 @@
 """install() in processes that fork, end, or have threads that drop while others install."""
 
 import os
-import time
 
 import oracle
 import pytest
 import torch
 from oracle import assert_same_bits
-from processes import run_python
+from processes import is_true_in_fork, run_python
 from torch.nn import functional as F
 from torch_operators import INFINITIES, P, drops_as_ours, seeds
 
@@ -23,22 +22,14 @@ def test_forked_child_is_installed(installed):
     (seed,) = seeds()
     wanted = oracle.dropout(x, P, seed)
     assert_same_bits(F.dropout(x, P), wanted)
-    child = os.fork()
-    if child == 0:
+
+    def drops_alike_and_goes_on() -> bool:
         torch.manual_seed(0)
         right = (F.dropout(x, P).numpy() == wanted.numpy()).all()  # without OpenMP, which a fork may break
         fastdrop.uninstall()
-        os._exit(0 if right and fastdrop.is_installed() else 1)  # the block goes on
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            assert os.waitstatus_to_exitcode(status) == 0
-            return
-        time.sleep(0.01)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    pytest.fail("the child hangs")
+        return bool(right) and fastdrop.is_installed()  # the block goes on
+
+    assert is_true_in_fork(drops_alike_and_goes_on)
 
 
 class Dropped(torch.utils.data.Dataset):

@@ -9,7 +9,7 @@ import mask_reference
 import numpy as np
 import pytest
 import torch
-from processes import run_python
+from processes import is_true_in_fork, run_python
 
 import fastdrop
 from fastdrop import _openmp, _threads
@@ -118,20 +118,12 @@ def test_forked_child_runs_serially_and_right():
     x = torch.randn(N)
     want = reference(x, 5)
     assert np.array_equal(fastdrop.functional.dropout(x, 0.1, seed=5).numpy(), want)  # the parent has used OpenMP
-    child = os.fork()
-    if child == 0:
+
+    def drops_alike_and_alone() -> bool:
         right = np.array_equal(fastdrop.functional.dropout(x, 0.1, seed=5).numpy(), want)
-        os._exit(0 if right and _threads.backend() == "serial" else 1)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            assert os.waitstatus_to_exitcode(status) == 0
-            return
-        time.sleep(0.01)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    pytest.fail("the child hangs")
+        return right and _threads.backend() == "serial"
+
+    assert is_true_in_fork(drops_alike_and_alone)
 
 
 class Dropped(torch.utils.data.Dataset):
