@@ -13,8 +13,10 @@ from processes import is_true_in_fork, run_python
 
 import fastdrop
 from fastdrop import _openmp, _threads
+from fastdrop_kernels.cpu.results import STREAM_FROM
 
 N = 300_001  # enough for eight OpenMP threads, with an odd tail
+LARGE = int(STREAM_FROM) // 4 + 5  # float32 elements that go past the caches
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +31,20 @@ def reference(x: torch.Tensor, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-@pytest.mark.parametrize("n", [N, 2 * _threads.OPENMP_GRAIN + 1])  # the second is worth two threads, of any team
+@pytest.mark.parametrize("n", [N, 2 * _threads.OPENMP_GRAIN + 1, LARGE])  # the second is worth two threads of any team
 def test_thread_count_does_not_matter(threads, n):
     torch.set_num_threads(threads)
     x = torch.randn(n)
     assert np.array_equal(fastdrop.functional.dropout(x, 0.1, seed=threads).numpy(), reference(x, threads))
+
+
+@pytest.mark.parametrize("side", [64, 50])  # of a channel: whole cache lines, and not
+def test_threads_that_meet_within_a_large_channel(side):
+    torch.set_num_threads(3)
+    x = torch.randn(LARGE // (7 * side * side) + 1, 7, side, side)
+    keep = mask_reference.keep_mask(np.arange(x.shape[0] * 7), 0.5, 3).reshape(-1, 7, 1, 1)
+    y = fastdrop.functional.dropout2d(x, 0.5, seed=3)
+    assert np.array_equal(y.numpy(), np.where(keep, 2 * x.numpy(), 0))
 
 
 def test_openmp_is_torchs_own():
