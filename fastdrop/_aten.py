@@ -8,7 +8,7 @@ from collections.abc import Callable, Container
 from typing import Any, Final
 
 import torch
-from torch._C import _are_functorch_transforms_active, _get_tracing_state
+from torch._C import _get_tracing_state
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _backend, _operators, _seeds
@@ -61,7 +61,7 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
 
     @opaque
     def kernel(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
-        if name not in enabled or not (train and 0.0 < p < 1.0) or _are_functorch_transforms_active():
+        if name not in enabled or not (train and 0.0 < p < 1.0):
             return native(x, p, train)  # type: ignore[no-any-return]
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
@@ -96,7 +96,7 @@ def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
     def kernel(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
         if NATIVE_DROPOUT not in enabled or train is False or not 0.0 < p < 1.0 or not has_kernel(x) or not x.numel():
             return native(x, p, train)  # type: ignore[no-any-return]
-        if _are_functorch_transforms_active() or _get_tracing_state() is not None or is_graphed():
+        if _get_tracing_state() is not None or is_graphed():
             return native(x, p, train)  # type: ignore[no-any-return]
         with _disable_current_modes():  # as above
             key = _fresh_key(x, p)
