@@ -57,7 +57,7 @@ def run(
 
 def run_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
     """Do the same for a y that comes from elsewhere, after a look at whether it is like x."""
-    if (x.numel(), x.dtype, x.device) != (y.numel(), y.dtype, y.device):
+    if x.numel() != y.numel() or x.dtype is not y.dtype or x.device != y.device:
         one, other = (f"{each.numel()} of {each.dtype} on {each.device}" for each in (x, y))
         raise ValueError(f"kernel needs equal tensors, but got {one} and {other}")
     run(name, x, y, p, seed, offset)

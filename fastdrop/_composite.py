@@ -27,10 +27,8 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     p, seed, offset, order, noise = key
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
-        compute = compute_of(x.dtype)
-        std, _, _ = map(float, formula.factors(p, compute))
-        z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute]) * std
-        return (x + z if formula.derivative == IDENTITY else x + x * z).to(x.dtype)
+        z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute_of(x.dtype)])
+        return _noised(formula, x, z, p).to(x.dtype)
     return apply(name, x, mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device), p)
 
 
@@ -38,10 +36,15 @@ def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> t
     """Return a formula's result for x by torch's own random operators: a trace of them draws at each run."""
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
-        std, _, _ = map(float, formula.factors(p, compute_of(x.dtype)))
-        z = torch.randn_like(x) * std
-        return x + z if formula.derivative == IDENTITY else x + x * z
+        return _noised(formula, x, torch.randn_like(x), p)
     return apply(name, x, torch.rand(x.shape if noise is None else noise, device=x.device) >= p, p)
+
+
+def _noised(formula: NormalFormula, x: torch.Tensor, z: torch.Tensor, p: float) -> torch.Tensor:
+    """Return the result of a formula for x and its standard normal numbers."""
+    std, _, _ = map(float, formula.factors(p, compute_of(x.dtype)))
+    z = z * std
+    return x + z if formula.derivative == IDENTITY else x + x * z
 
 
 def apply(name: str, x: torch.Tensor, keep: torch.Tensor, p: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A net whose dropouts the tests of replace and restore swap, and how to tell whose they are."""
+"""Modules whose dropouts the tests of replace and restore swap or leave, and how to tell whose they are."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,3 +61,13 @@ def types(model: nn.Module) -> list[type[nn.Module]]:
 
 def batch() -> torch.Tensor:
     return torch.randn(8, 16, generator=torch.Generator().manual_seed(1))
+
+
+def layers_with_dropout_inside(p: float) -> dict[str, nn.Module]:
+    """Return torch's layers that drop without a dropout module."""
+    return {
+        "attention": nn.MultiheadAttention(8, 2, dropout=p),
+        "rnn": nn.RNN(4, 4, 2, dropout=p),
+        "lstm": nn.LSTM(4, 4, 2, dropout=p),
+        "gru": nn.GRU(4, 4, 2, dropout=p),
+    }

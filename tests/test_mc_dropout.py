@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from replaced_net import layers_with_dropout_inside
 from torch import nn
 
 import fastdrop
@@ -77,12 +78,7 @@ def test_replaced_models():
 
 @pytest.mark.parametrize("p", [0.0, 0.1])
 def test_layers_with_dropout_inside(p):
-    layers = {
-        "attention": nn.MultiheadAttention(8, 2, dropout=p),
-        "rnn": nn.RNN(4, 4, 2, dropout=p),
-        "lstm": nn.LSTM(4, 4, 2, dropout=p),
-        "gru": nn.GRU(4, 4, 2, dropout=p),
-    }
+    layers = layers_with_dropout_inside(p)
     model = nn.ModuleDict({**layers, "dropout": nn.Dropout()})
     assert in_training(model) == {"dropout", *(layers if p else ())}
 

@@ -13,6 +13,7 @@ from replaced_net import (
     Subclass,
     batch,
     drops_as_ours,
+    layers_with_dropout_inside,
     net_by_functions,
     seeded,
     types,
@@ -40,12 +41,7 @@ def test_subclasses_are_left():
 
 @pytest.mark.parametrize("p", [0.0, 0.1])
 def test_layers_with_dropout_inside_are_reported(p):
-    layers = {
-        "attention": nn.MultiheadAttention(8, 2, dropout=p),
-        "rnn": nn.RNN(4, 4, 2, dropout=p),
-        "lstm": nn.LSTM(4, 4, 2, dropout=p),
-        "gru": nn.GRU(4, 4, 2, dropout=p),
-    }
+    layers = layers_with_dropout_inside(p)
     assert replace(nn.ModuleDict(layers)) == ([], {name: type(layer) for name, layer in layers.items()} if p else {})
 
 

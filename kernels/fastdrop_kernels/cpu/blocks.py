@@ -25,7 +25,7 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, fence, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
 from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
@@ -103,7 +103,5 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                     those = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
                     write(choose, storage, itemsize, x, y, n, streamed, those)
                 first += n
-        if streamed:
-            fence()
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

@@ -12,7 +12,7 @@ from numba import types
 from fastdrop_kernels.casts import float64_bits
 from fastdrop_kernels.cpu.blocks import BLOCK
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
-from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, stack_words
+from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, fence, stack_words
 
 u64 = np.uint64
 SHARED: Final = 15  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs
@@ -37,6 +37,7 @@ def share(shared: Any) -> None:
     if thread < threads:
         last = first + blocks * (thread + u64(1)) // threads
         call_kernel(kernel, (shared, first + blocks * thread // threads, last))
+        fence()  # what went past the caches arrives before whoever waits is told
 
 
 @inlined
@@ -63,6 +64,7 @@ def run(
     shared = stack_words(SHARED)
     first, last = pack(shared, x, y, start, count, seed, offset, p, repeat, inner)
     call_kernel(u64(kernel), (shared, first, last))
+    fence()  # as above
 
 
 @compiled_entry

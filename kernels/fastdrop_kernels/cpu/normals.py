@@ -15,7 +15,7 @@ from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, PIECE
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, fence, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
 from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import NormalFormula
 from fastdrop_kernels.normal import normal
@@ -73,7 +73,5 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
                 those = words + skipped * u64(4), factors, widen, noised, narrow
                 write(noise, storage, itemsize, x, y, n, streamed, those)
             first += n
-        if streamed:
-            fence()
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

@@ -14,7 +14,7 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, block_threshold, choose, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, fence, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, stack_words
 from fastdrop_kernels.cpu.results import is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
@@ -57,7 +57,5 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 column += n
                 draw += n
             first += (together - u64(1)) * inner + last - before
-        if streamed:
-            fence()
 
     return compile_callback(KERNEL, rows, f"rows_{formula.name}_{dtype}")

@@ -18,7 +18,7 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, PIECE, WORDS_PER_PIECE, block_threshold, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, fence, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
 from fastdrop_kernels.cpu.results import LINE, STREAM_FROM, is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
@@ -107,7 +107,5 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                         prefetch(after + line)
                     write(drop, storage, itemsize, x, y, n, streamed, fill_value)
             first = (run + count) * length
-        if streamed:
-            fence()
 
     return compile_callback(KERNEL, runs, f"runs_{formula.name}_{dtype}")

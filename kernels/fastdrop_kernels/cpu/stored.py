@@ -13,7 +13,7 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import BLOCK
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import fence, pointer
+from fastdrop_kernels.cpu.intrinsics import pointer
 from fastdrop_kernels.cpu.results import is_streamed, write
 from fastdrop_kernels.cpu.runs import cut, drop
 
@@ -50,8 +50,6 @@ def kernel(dtype: str, element: Element) -> Any:
         streamed = is_streamed(x, y, count * itemsize, u64(0))
         these = arguments[4] + first, scale, narrow(compute(0)), widen, narrow
         write(select, storage, itemsize, x, y, end - first, streamed, these)
-        if streamed:
-            fence()
 
     return compile_callback(KERNEL, apply, f"stored_{dtype}")
 
@@ -76,7 +74,5 @@ def rows_kernel(dtype: str, element: Element) -> Any:
                 write(rescale, storage, itemsize, x, y, n, streamed, (scale, widen, narrow))
             else:
                 write(drop, storage, itemsize, x, y, n, streamed, zero)
-        if streamed:
-            fence()
 
     return compile_callback(KERNEL, apply, f"stored_rows_{dtype}")
