@@ -14,6 +14,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch._prims_common import _is_non_overlapping_and_dense_or_false as is_dense
 from torch._prims_common import make_contiguous_strides_for
 from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
 from torch.compiler import is_dynamo_compiling
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -132,10 +133,11 @@ def _counted_by(x: torch.Tensor) -> Sequence[int]:
 
 
 @opaque
-class OperatorFunction(torch.autograd.Function):
+class OperatorFunction(_SingleLevelFunction):
     """The operator's derivatives, forward and backward: the operator with the same key.
 
-    Torch's own `register_autograd` knows no tangents: they would silently be zero.
+    Torch's own `register_autograd` knows no tangents: they would silently be zero. It is recorded for one level of
+    torch.func at a time, hence of the class that torch records a level with: a `Function` needs a setup_context.
     """
 
     @staticmethod
@@ -169,9 +171,6 @@ class OperatorFunction(torch.autograd.Function):
         return x if ctx.rest[-1] == IDENTITY else operator(x, ctx.p, *ctx.saved_tensors, *ctx.rest)
 
 
-_apply: Any = super(torch.autograd.Function, OperatorFunction).apply  # asks for no setup_context
-
-
 @opaque
 def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     """Record the operator, always in a graph, where autograd alone knows whether there is a gradient or a tangent."""
@@ -182,7 +181,7 @@ def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     ):
         return _dropout(x, *args)  # compiled code runs: nothing is recorded, and the way round costs 40 microseconds
     with enable_single_level_autograd_function():  # one level of torch.func; the next is met below
-        return _apply(keyset, x, *args)  # type: ignore[no-any-return]
+        return OperatorFunction.apply(keyset, x, *args)  # type: ignore[no-any-return]
 
 
 def _vmap(
