@@ -4,7 +4,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop import _masks
-from fastdrop._checks import check_key, check_probability, integer
+from fastdrop._checks import check_key, check_probability, integer, shown
 
 
 def word_dropout(
@@ -65,7 +65,7 @@ def word_dropout(
     p, value = check_probability(p), integer(value, "value")
     chosen, offset = check_key(seed, offset, generator)
     if not isinstance(input, torch.Tensor):
-        raise TypeError(f"word_dropout needs a tensor of integers, but got {type(input).__name__}: {input!r}")
+        raise TypeError(f"word_dropout needs a tensor of integers, but got {shown(input)}")
     if input.is_floating_point() or input.is_complex() or input.dtype is torch.bool:
         raise TypeError(f"word_dropout needs a tensor of integers, but got {input.dtype}")
     if not training or p == 0.0:

@@ -3,7 +3,7 @@
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_probability, integer
+from fastdrop._checks import check_generator, check_probability, integer
 from fastdrop.modules.keyed import Keyed
 
 
@@ -36,7 +36,8 @@ class WordDropout(Keyed):
 
     def __init__(self, p: float, value: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.p, self.value, self.generator = check_probability(p), integer(value, "value"), generator
+        self.p, self.value = check_probability(p), integer(value, "value")
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the indices, some replaced; seed and offset as in `functional.word_dropout`."""
