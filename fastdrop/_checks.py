@@ -3,7 +3,7 @@
 import math
 import operator
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,15 +19,15 @@ def shown(value: Any) -> str:
     kind, shape = type(value).__name__, getattr(value, "shape", None)
     if isinstance(shape, tuple):  # of torch, NumPy, pandas ...
         return f"{kind} of shape {tuple(shape)}"
+    return f"{kind}: {cut(value, reprlib.repr)}"
+
+
+def cut(value: Any, text: Callable[[Any], str] = str) -> str:
+    """Return the text of a value if it fits in a line beside other words, else its beginning."""
     try:
-        return f"{kind}: {cut(reprlib.repr(value))}"
+        line = " ".join(text(value)[: 2 * LONGEST].split())
     except ValueError:  # an integer of more digits than Python prints
-        return kind
-
-
-def cut(text: str) -> str:
-    """Return a text as it is if it fits in a line beside others, else its beginning."""
-    line = " ".join(text[: 2 * LONGEST].split())
+        return "..."
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
@@ -81,7 +81,7 @@ def check_below_1(p: Any, who: str) -> float:
 def check_mode(mode: Any) -> str:
     """Return one of stochastic depth's two modes, or raise torchvision's error."""
     if mode not in ("batch", "row"):
-        raise ValueError(f"mode has to be either 'batch' or 'row', but got {cut(str(mode))}")
+        raise ValueError(f"mode has to be either 'batch' or 'row', but got {cut(mode)}")
     return mode  # type: ignore[no-any-return]
 
 
@@ -120,14 +120,14 @@ def integer(value: Any, name: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} has to be an integer, but got {type(value).__name__}: {value!r}") from None
+        raise TypeError(f"{name} has to be an integer, but got {shown(value)}") from None
 
 
 def signed64(value: Any, name: str) -> int:
     """Return an unsigned 64-bit integer's bits as a signed one, the form that kernels take."""
     number = integer(value, name)
     if not 0 <= number < TWO_64:
-        raise ValueError(f"{name} has to be between 0 and 2**64 - 1, but got {number}")
+        raise ValueError(f"{name} has to be between 0 and 2**64 - 1, but got {cut(number)}")
     return number - TWO_64 if number >= TWO_64 >> 1 else number
 
 
@@ -176,7 +176,7 @@ def check_noise_sizes(noise_shape: Any) -> tuple[int | None, ...]:
         raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {shown(noise_shape)}")
     sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
     if any(size is not None and size < 0 for size in sizes):
-        raise ValueError(f"entries of noise_shape have to be None, 1 or the input's size, but got {cut(str(sizes))}")
+        raise ValueError(f"entries of noise_shape have to be None, 1 or the input's size, but got {cut(sizes)}")
     return sizes
 
 
@@ -186,11 +186,11 @@ def check_noise_shape(noise_shape: Any, shape: Sequence[int]) -> tuple[int, ...]
     if len(sizes) != len(shape):
         raise ValueError(
             f"noise_shape has to have {len(shape)} entries, as the input's shape {tuple(shape)} has, "
-            f"but got {len(sizes)}: {cut(str(sizes))}"
+            f"but got {len(sizes)}: {cut(sizes)}"
         )
     noise = tuple(of_input if size is None else size for size, of_input in zip(sizes, shape, strict=True))
     if any(size not in (1, of_input) for size, of_input in zip(noise, shape, strict=True)):
         raise ValueError(
-            f"entries of noise_shape have to be None, 1 or the input's {tuple(shape)}, but got {cut(str(sizes))}"
+            f"entries of noise_shape have to be None, 1 or the input's {tuple(shape)}, but got {cut(sizes)}"
         )
     return noise

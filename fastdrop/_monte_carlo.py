@@ -9,7 +9,7 @@ import torch
 from torch.nn import Module
 
 from fastdrop import _seeds
-from fastdrop._checks import TWO_64, integer, signed64
+from fastdrop._checks import TWO_64, cut, integer, signed64
 from fastdrop._mc_dropout import Named, mc_dropout
 from fastdrop._turns import turn
 
@@ -126,6 +126,7 @@ def mc_predict(
     """
     samples = _positive(samples, "samples")
     most = 1 if batch_samples is None else _positive(batch_samples, "batch_samples")
+    class_dim = None if class_dim is None else integer(class_dim, "class_dim")
     args, kwargs = _arguments(x)
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
     size = _batch_size(tensors)
@@ -251,7 +252,7 @@ def _bar(samples: int, progress: bool) -> Iterator[Callable[[int], None]]:
 def _positive(value: Any, name: str) -> int:
     number = integer(value, name)
     if number < 1:
-        raise ValueError(f"{name} has to be at least 1, but got {number}")
+        raise ValueError(f"{name} has to be at least 1, but got {cut(number)}")
     return number
 
 
@@ -267,7 +268,7 @@ def _batch_size(tensors: list[torch.Tensor]) -> int:
         raise TypeError("x has to be a tensor, or a tuple or mapping with tensors, but got none")
     sizes = {tensor.size(0) if tensor.ndim else 0 for tensor in tensors}
     if len(sizes) > 1 or 0 in sizes:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        shapes = cut(", ".join(str(tuple(tensor.shape)) for tensor in tensors))
         raise ValueError(f"x has to have the same first dimension in all tensors, and at least 1, but got {shapes}")
     return sizes.pop()
 

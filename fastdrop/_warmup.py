@@ -67,7 +67,7 @@ def warmup(
     wanted, named = list(dtypes), MEMBERS if members == "all" else frozenset(members)
     for dtype in wanted:
         if dtype not in FLOATS:
-            raise ValueError(f"warmup needs dtypes out of {', '.join(map(str, FLOATS))}, but got {cut(str(dtype))}")
+            raise ValueError(f"warmup needs dtypes out of {', '.join(map(str, FLOATS))}, but got {cut(dtype)}")
     if not named <= MEMBERS:
         known = ", ".join(sorted(MEMBERS))
         raise ValueError(f'warmup needs members="all" or an iterable of names out of {known}, but got {shown(members)}')

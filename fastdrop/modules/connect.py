@@ -10,7 +10,7 @@ import torch
 from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _seeds, functional
-from fastdrop._checks import check_probability, cut, shown
+from fastdrop._checks import check_probability
 from fastdrop.modules.wrapper import Wrapper
 
 RECURRENT: Final = (torch.nn.RNNBase, torch.nn.RNNCellBase)
@@ -79,7 +79,7 @@ class DropConnect(Wrapper):
         self.p = check_probability(p)
         self.weights = tuple(_default_weights(module) if weights is None else _checked(weights, module))
         if not self.weights:
-            names = cut(str(list(dict(module.named_parameters()))))
+            names = list(dict(module.named_parameters()))
             raise ValueError(f"nothing to drop in {type(module).__name__}: name some of its parameters, {names}")
 
     def forward(self, *args: Any, seed: int | torch.Tensor | None = None, offset: int = 0, **kwargs: Any) -> Any:
@@ -115,10 +115,9 @@ def _default_weights(module: torch.nn.Module) -> list[str]:
 def _checked(weights: Any, module: torch.nn.Module) -> Collection[str]:
     """Return names, each once, if they are those of parameters of the module."""
     if not isinstance(weights, Sequence) or isinstance(weights, str) or not all(isinstance(n, str) for n in weights):
-        raise TypeError(f"weights has to be a sequence of names of parameters, but got {shown(weights)}")
+        raise TypeError(f"weights has to be a sequence of names of parameters, but got {weights!r}")
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name in weights:
         if name not in parameters:
-            known, got = cut(str(list(parameters))), cut(repr(name))
-            raise ValueError(f"weights has to name parameters of the module, {known}, but got {got}")
+            raise ValueError(f"weights has to name parameters of the module, {list(parameters)}, but got {name!r}")
     return dict.fromkeys(weights)
