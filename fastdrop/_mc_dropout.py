@@ -124,8 +124,10 @@ def _named(module: Module, entry: Named) -> bool:
 
 def _is_on(module: Module) -> bool:
     """Return whether a module that drops does so now: not where it says that p is 0."""
-    amounts = (getattr(module, name, None) for name in AMOUNTS)
-    return next((bool(amount > 0) for amount in amounts if isinstance(amount, (*NUMBERS, torch.Tensor))), True)
+    for amount in (getattr(module, name, None) for name in AMOUNTS):
+        if isinstance(amount, NUMBERS) or (isinstance(amount, torch.Tensor) and amount.numel() == 1):
+            return bool(amount > 0)
+    return True
 
 
 def _drops(module: Module) -> bool:

@@ -1,4 +1,4 @@
-"""mc_dropout and mc_predict: whose p counts, classes of libraries that are not installed, and samples that are equal."""
+"""mc_dropout and mc_predict: whose p counts, classes of libraries that are not installed, samples that are equal."""
 
 import pytest
 import torch

@@ -92,8 +92,7 @@ def test_what_is_no_number_is_refused_by_the_whole_family(name, p):
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_string_is_no_number(name):
     assert error_of(lambda: OTHERS[name]("0.5"))[0] == "TypeError"
-    if name not in ("DropPath", "GaussianDropout"):  # where None is the default
-        assert error_of(lambda: OTHERS[name](None))[0] == "TypeError"
+    assert error_of(lambda: OTHERS[name](None))[0] == "TypeError"
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name not in ("DropConnect", "EmbeddingDropout")])

@@ -1,10 +1,14 @@
 """Gaussian noise as modules, with the names of Keras."""
 
+from typing import Final
+
 import torch
 
 from fastdrop import functional
 from fastdrop._checks import check_below_1, check_generator, check_std
-from fastdrop.modules.keyed import Keyed, one_of, second_name
+from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
+
+DEFAULT: Final = Default(0.5)  # of GaussianDropout, as of all of torch's
 
 
 class GaussianDropout(Keyed):
@@ -13,7 +17,7 @@ class GaussianDropout(Keyed):
     Parameters
     ----------
     p : float in [0, 1)
-        The probability of the dropout that this is like; default 0.5.
+        The probability of the dropout that this is like.
     rate : float, optional
         Keras's name of p, under which it can be given, read and set too.
     generator : torch.Generator, optional
@@ -35,10 +39,10 @@ class GaussianDropout(Keyed):
     rate: float = second_name("p")
 
     def __init__(
-        self, p: float | None = None, *, rate: float | None = None, generator: torch.Generator | None = None
+        self, p: float = DEFAULT, *, rate: float | None = None, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.p = one_of(0.5, p=p, rate=rate)
+        self.p = one_of(p=p, rate=rate)
         check_below_1(self.p, "GaussianDropout")
         self.generator = check_generator(generator)
 
@@ -82,7 +86,7 @@ class GaussianNoise(Keyed):
         self, std: float | None = None, *, stddev: float | None = None, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.std = check_std(one_of(None, std=std, stddev=stddev))
+        self.std = check_std(one_of(std=std, stddev=stddev))
         self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:

@@ -27,14 +27,19 @@ class KeyedDropoutNd(_DropoutNd, Keyed):
         self.generator = check_generator(generator)
 
 
-def one_of(default: float | None, **names: float | None) -> float:
-    """Return the argument that is given under one of its names, or its default."""
-    given = [value for value in names.values() if value is not None]
+class Default(float):
+    """A number that is an argument's default, and can be told from the same number given."""
+
+
+def one_of(**names: float | None) -> float:
+    """Return the argument that is given under one of its two names, or its default."""
+    values = [value for value in names.values() if value is not None]
+    given = [value for value in values if not isinstance(value, Default)]
     if len(given) > 1:
         raise TypeError(f"{' and '.join(names)} are names of one argument, but got both")
-    if not given and default is None:
+    if not values:
         raise TypeError(f"missing 1 required argument: {' or '.join(names)}")
-    return given[0] if given else default  # type: ignore[return-value]
+    return given[0] if given else float(values[0])
 
 
 def second_name(first: str) -> Any:

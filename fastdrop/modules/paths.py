@@ -1,10 +1,14 @@
 """Dropout of whole rows of a batch, or of a whole batch, as modules."""
 
+from typing import Final
+
 import torch
 
 from fastdrop import functional
 from fastdrop._checks import check_drop_probability, check_generator, check_mode, check_probability
-from fastdrop.modules.keyed import Keyed, one_of, second_name
+from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
+
+DEFAULT: Final = Default(0.0)  # of DropPath, as in timm
 
 
 class DropPath(Keyed):
@@ -13,7 +17,7 @@ class DropPath(Keyed):
     Parameters
     ----------
     p : float in [0, 1]
-        Probability of a row being zeroed; default 0.
+        Probability of a row being zeroed.
     scale_by_keep : bool
         If True, rows that are kept are multiplied by 1/(1-p).
     drop_prob : float, optional
@@ -39,14 +43,14 @@ class DropPath(Keyed):
 
     def __init__(
         self,
-        p: float | None = None,
+        p: float = DEFAULT,
         scale_by_keep: bool = True,
         *,
         drop_prob: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.p = one_of(0.0, p=p, drop_prob=drop_prob)
+        self.p = one_of(p=p, drop_prob=drop_prob)
         check_probability(self.p)
         self.scale_by_keep, self.generator = scale_by_keep, check_generator(generator)
 
