@@ -33,6 +33,8 @@ def cut(value: Any, text: Callable[[Any], str] = str) -> str:
 
 def check_float(value: Any, what: str) -> float:
     """Return a number as a float, or raise torch's error: for a tensor that requires grad, it would be lost."""
+    if type(value) is float:
+        return value
     if isinstance(value, torch.Tensor):
         taken = value.dim() == 0 and not value.requires_grad
     else:
@@ -46,7 +48,7 @@ def check_probability(p: Any, function: str = "dropout") -> float:
     """Return p as a float in [0, 1]; torch's errors otherwise, of the types that torch's function raises."""
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    probability = p if type(p) is float else check_float(p, f"{function}(): argument 'p' (position 2)")
+    probability: float = p if type(p) is float else check_float(p, f"{function}(): argument 'p' (position 2)")
     if probability != probability:  # NaN passes torch's first check, and fails in its operator
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p}")
     return probability
@@ -72,10 +74,10 @@ def check_std(std: Any) -> float:
 
 def check_below_1(p: Any, who: str) -> float:
     """Return p as a float in [0, 1), where noise of the variance p / (1 - p) can be had."""
-    p = check_probability(p)
-    if p == 1.0:
+    probability = check_probability(p)
+    if probability == 1.0:
         raise ValueError(f"{who} needs p below 1, as its noise has the variance p / (1 - p), but got 1.0")
-    return p
+    return probability
 
 
 def check_mode(mode: Any) -> str:
