@@ -125,6 +125,14 @@ def integer(value: Any, name: str) -> int:
         raise TypeError(f"{name} has to be an integer, but got {shown(value)}") from None
 
 
+def check_word(value: Any) -> int:
+    """Return the index of a word as an int that a tensor can hold."""
+    word = integer(value, "value")
+    if not -TWO_64 <= 2 * word < TWO_64:
+        raise ValueError(f"value has to be at least -2**63 and below 2**63, but got {cut(word)}")
+    return word
+
+
 def signed64(value: Any, name: str) -> int:
     """Return an unsigned 64-bit integer's bits as a signed one, the form that kernels take."""
     number = integer(value, name)

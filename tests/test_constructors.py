@@ -80,6 +80,7 @@ BAD = [
     ("Dropout", {"noise_shape": (1.0, None)}, TypeError, "an entry of noise_shape has to be an integer, but got float"),
     ("Dropout", {"noise_shape": (1, -1)}, ValueError, r"None, 1 or the input's size, but got \(1, -1\)"),
     ("WordDropout", {"value": "unk"}, TypeError, "value has to be an integer, but got str: 'unk'"),
+    ("WordDropout", {"value": 2**63}, ValueError, r"value has to be .* below 2\*\*63, but got 9223372036854775808"),
     ("WordDropout", {"value": 1.0}, TypeError, "value has to be an integer, but got float: 1.0"),
     ("SpatialDropout2D", {"data_format": "first"}, ValueError, "data_format=first"),
     ("SpatialDropout3D", {"data_format": "first"}, ValueError, "data_format=first"),

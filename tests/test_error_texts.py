@@ -75,6 +75,7 @@ def test_numbers_of_many_digits(number):
     for call in (
         lambda: F.dropout(X, 0.5, seed=number),
         lambda: F.dropout(X, 0.5, offset=number),
+        lambda: F.word_dropout(WORDS, 0.5, number),
         lambda: fastdrop.mc_predict(nn.Dropout(), X, min(number, -number)),
     ):
         with pytest.raises(ValueError, match="has to be (between|at least)") as caught:
