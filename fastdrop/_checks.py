@@ -1,19 +1,54 @@
 """Checks of arguments, with torch's own texts where torch has them."""
 
+import math
 import operator
-from collections.abc import Iterable, Sequence
-from typing import Any
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
+import numpy as np
 import torch
 
 TWO_64 = 1 << 64
+LONGEST: Final = 80  # characters that an error text shows of a value
+NUMBERS: Final = (float, int, np.number, np.bool_, torch.SymFloat, torch.SymInt)  # what torch takes for a float
 
 
-def check_probability(p: Any) -> float:
-    """Return p as a float in [0, 1]; torch's errors otherwise, of the types that torch raises."""
+def shown(value: Any) -> str:
+    """Return what an error text says of a value, in at most a line: its type and, in short, itself or its shape."""
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(shape, tuple):  # of torch, NumPy, pandas ...
+        return f"{kind} of shape {tuple(shape)}"
+    return f"{kind}: {cut(value, reprlib.repr)}"
+
+
+def cut(value: Any, text: Callable[[Any], str] = str) -> str:
+    """Return the text of a value if it fits in a line beside other words, else its beginning."""
+    try:
+        line = " ".join(text(value)[: 2 * LONGEST].split())
+    except ValueError:  # an integer of more digits than Python prints
+        return "..."
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+
+
+def check_float(value: Any, what: str) -> float:
+    """Return a number as a float, or raise torch's error: for a tensor that requires grad, it would be lost."""
+    if type(value) is float:
+        return value
+    if isinstance(value, torch.Tensor):
+        taken = value.dim() == 0 and not value.requires_grad
+    else:
+        taken = isinstance(value, NUMBERS)
+    if not taken:
+        raise TypeError(f"{what} must be float, not {type(value).__name__}")
+    return float(value)
+
+
+def check_probability(p: Any, function: str = "dropout") -> float:
+    """Return p as a float in [0, 1]; torch's errors otherwise, of the types that torch's function raises."""
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    probability = float(p)
+    probability: float = p if type(p) is float else check_float(p, f"{function}(): argument 'p' (position 2)")
     if probability != probability:  # NaN passes torch's first check, and fails in its operator
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p}")
     return probability
@@ -25,7 +60,41 @@ def check_rate(rate: Any) -> float:
         raise ValueError(
             f"Invalid value received for argument `rate`. Expected a float value between 0 and 1. Received: rate={rate}"
         )
+    check_float(rate, "rate")
     return rate  # type: ignore[no-any-return]
+
+
+def check_std(std: Any) -> float:
+    """Return a standard deviation as a float: finite, and at least 0."""
+    number = check_float(std, "std")
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"std has to be at least 0 and finite, but got {std}")
+    return number
+
+
+def check_below_1(p: Any, who: str) -> float:
+    """Return p as a float in [0, 1), where noise of the variance p / (1 - p) can be had."""
+    probability = check_probability(p)
+    if probability == 1.0:
+        raise ValueError(f"{who} needs p below 1, as its noise has the variance p / (1 - p), but got 1.0")
+    return probability
+
+
+def check_mode(mode: Any) -> str:
+    """Return one of stochastic depth's two modes, or raise torchvision's error."""
+    if mode not in ("batch", "row"):
+        raise ValueError(f"mode has to be either 'batch' or 'row', but got {cut(mode)}")
+    return mode  # type: ignore[no-any-return]
+
+
+def check_block_size(block_size: Any, *sides: int) -> int:
+    """Return the side of a block, which is no longer than the sides it has to fit in, or raise torchvision's error."""
+    side = min((integer(block_size, "block_size"), *sides))
+    if side % 2 == 0:
+        raise ValueError(f"block size should be odd. Got {side} which is even.")
+    if side < 0:
+        raise ValueError(f"block size should be at least 1, but got {side}")
+    return side
 
 
 def check_data_format(data_format: Any) -> str:
@@ -34,7 +103,7 @@ def check_data_format(data_format: Any) -> str:
     if standard not in ("channels_first", "channels_last"):
         raise ValueError(
             "The `data_format` argument must be one of {'channels_first', 'channels_last'}. "
-            f"Received: data_format={standard}"
+            f"Received: data_format={cut(standard)}"
         )
     return standard
 
@@ -53,23 +122,34 @@ def integer(value: Any, name: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} has to be an integer, but got {type(value).__name__}: {value!r}") from None
+        raise TypeError(f"{name} has to be an integer, but got {shown(value)}") from None
+
+
+def check_word(value: Any) -> int:
+    """Return the index of a word as an int that a tensor can hold."""
+    word = integer(value, "value")
+    if not -TWO_64 <= 2 * word < TWO_64:
+        raise ValueError(f"value has to be at least -2**63 and below 2**63, but got {cut(word)}")
+    return word
 
 
 def signed64(value: Any, name: str) -> int:
     """Return an unsigned 64-bit integer's bits as a signed one, the form that kernels take."""
     number = integer(value, name)
     if not 0 <= number < TWO_64:
-        raise ValueError(f"{name} has to be between 0 and 2**64 - 1, but got {number}")
+        raise ValueError(f"{name} has to be between 0 and 2**64 - 1, but got {cut(number)}")
     return number - TWO_64 if number >= TWO_64 >> 1 else number
 
 
-def check_generator(generator: Any, seed: Any) -> None:
-    """Raise where a generator is none, or comes together with a seed."""
+def check_generator(generator: Any, seed: Any = None) -> torch.Generator | None:
+    """Return a generator as it is, if it is one and does not come together with a seed; None is none."""
+    if generator is None:
+        return None
     if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator has to be a torch.Generator, but got {type(generator).__name__}: {generator!r}")
+        raise TypeError(f"generator has to be a torch.Generator, but got {shown(generator)}")
     if seed is not None:
         raise ValueError("seed and generator exclude each other: a mask comes from one of them, but got both")
+    return generator
 
 
 def check_seed(seed: Any) -> int | torch.Tensor:
@@ -100,19 +180,27 @@ def check_range(start: Any, count: int) -> int:
     return first
 
 
+def check_noise_sizes(noise_shape: Any) -> tuple[int | None, ...]:
+    """Return the shape of a mask as it is given, with None where it takes the input's size."""
+    if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
+        raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {shown(noise_shape)}")
+    sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
+    if any(size is not None and size < 0 for size in sizes):
+        raise ValueError(f"entries of noise_shape have to be None, 1 or the input's size, but got {cut(sizes)}")
+    return sizes
+
+
 def check_noise_shape(noise_shape: Any, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a mask for a tensor of this shape: of each dimension 1, its size, or None for its size."""
-    if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
-        raise TypeError(
-            "noise_shape has to be a sequence of integers and None, "
-            f"but got {type(noise_shape).__name__}: {noise_shape!r}"
-        )
-    sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
+    sizes = check_noise_sizes(noise_shape)
     if len(sizes) != len(shape):
         raise ValueError(
-            f"noise_shape has to have {len(shape)} entries, as the input's shape {tuple(shape)} has, but got {sizes}"
+            f"noise_shape has to have {len(shape)} entries, as the input's shape {tuple(shape)} has, "
+            f"but got {len(sizes)}: {cut(sizes)}"
         )
     noise = tuple(of_input if size is None else size for size, of_input in zip(sizes, shape, strict=True))
     if any(size not in (1, of_input) for size, of_input in zip(noise, shape, strict=True)):
-        raise ValueError(f"entries of noise_shape have to be None, 1 or the input's {tuple(shape)}, but got {sizes}")
+        raise ValueError(
+            f"entries of noise_shape have to be None, 1 or the input's {tuple(shape)}, but got {cut(sizes)}"
+        )
     return noise

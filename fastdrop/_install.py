@@ -60,7 +60,8 @@ def uninstall() -> None:
     """Give torch its own dropouts back: its masks are then those from before `install`, bit for bit.
 
     Code that was compiled meanwhile keeps fastdrop's operator, and blocks of `accelerated` go on until they end.
-    Torch's operators stay 2 microseconds slower than before the first `install`, for they are still called through it.
+    Torch's operators stay slower than before the first `install`, by 1.6 times on 64 elements: they are still called
+    through it.
 
     Examples
     --------

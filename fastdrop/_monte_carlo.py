@@ -1,6 +1,7 @@
 """Monte Carlo dropout: what a model's spread under dropout says of its uncertainty."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,8 +9,9 @@ import torch
 from torch.nn import Module
 
 from fastdrop import _seeds
-from fastdrop._checks import TWO_64, integer, signed64
+from fastdrop._checks import TWO_64, cut, integer, signed64
 from fastdrop._mc_dropout import Named, mc_dropout
+from fastdrop._turns import turn
 
 __all__ = ["Prediction", "mc_predict"]
 
@@ -69,6 +71,7 @@ def mc_predict(
         How many go through the model at once, as one larger batch; default: one, which takes the least memory.
     seed : int in [0, 2**64), optional
         What the samples follow from; torch's generators are afterwards as they were. Default: torch's generators go on.
+        While it runs, calls in other threads wait, and nothing else may draw from torch's generators (see Notes).
     class_dim : int, optional
         For classifiers: the dimension of the output that holds a logit for each class. The softmax along it is what
         mean and std are of.
@@ -92,8 +95,15 @@ def mc_predict(
         If samples or batch_samples is below 1, the tensors of x have no common, non-zero batch size, the output has
         another, class_dim is no dimension of at least two classes, or the model is where no generator can be seeded.
         As in `mc_dropout`, if nothing drops.
+    RuntimeError
+        As in `mc_dropout`, if another thread needs other flags of the same modules.
     ModuleNotFoundError
         If progress is True and rich is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If all of two or more samples are equal to the last bit: nothing dropped, or it did not reach the output.
 
     Examples
     --------
@@ -107,11 +117,16 @@ def mc_predict(
     One seed gives one result for one batch_samples, device and version of torch. With batch_samples > 1, a dropout that
     has one mask for the whole batch (stochastic depth by batch, dropped weights) has one for all samples of a pass.
 
+    Threads may call this at once, on one model too. Calls with a seed set torch's generators, which all threads share:
+    they run one after the other, and calls without one do not run beside them. What else draws from torch's
+    generators in another thread meanwhile (a training step, say) disturbs the result and repeats its own numbers.
+
     The method is Gal & Ghahramani's (ICML 2016, https://arxiv.org/abs/1506.02142); the mutual information is BALD's
     (Houlsby et al. 2011, https://arxiv.org/abs/1112.5745; Gal et al. 2017, https://arxiv.org/abs/1703.02910).
     """
     samples = _positive(samples, "samples")
     most = 1 if batch_samples is None else _positive(batch_samples, "batch_samples")
+    class_dim = None if class_dim is None else integer(class_dim, "class_dim")
     args, kwargs = _arguments(x)
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
     size = _batch_size(tensors)
@@ -119,6 +134,7 @@ def mc_predict(
     kept: list[torch.Tensor] = []
     # Not inference_mode: what comes out, and what modules keep in their caches, could be used in no training then.
     with (
+        turn(alone=seed is not None),
         mc_dropout(model, modules=modules),
         _seeded(seed, model, tensors),
         torch.no_grad(),
@@ -137,6 +153,7 @@ def mc_predict(
             if keep_samples:
                 kept.append(output.clone())  # a compiled model may write its next output to the same memory
             advance(count)
+        outputs.warn_if_all_are_equal()
         entropy = None if class_dim is None else _entropy(outputs.mean, class_dim)
         # Never below 0 by Jensen's inequality, but for rounding.
         information = None if entropy is None else (entropy - entropies.mean).clamp(min=0)
@@ -147,6 +164,8 @@ class _Moments:
     """Mean and squared deviations of samples as they come, by Chan, Golub and LeVeque's update (1983)."""
 
     count = 0
+    first: torch.Tensor  # sample
+    differ: torch.Tensor  # whether any other one does from it: not by the deviations, which rounding may leave above 0
     mean: torch.Tensor
     squares: torch.Tensor
 
@@ -154,6 +173,9 @@ class _Moments:
         """Take in samples along the first dimension."""
         count, mean = len(batch), batch.mean(0)
         squares = (batch - mean).square().sum(0)
+        if not self.count:
+            self.first, self.differ = batch[0].clone(), torch.zeros((), dtype=torch.bool, device=batch.device)
+        self.differ = self.differ | (batch != self.first).any()
         if self.count:
             delta, part = mean - self.mean, count / (self.count + count)
             mean = self.mean + delta * part
@@ -163,6 +185,15 @@ class _Moments:
     def std(self) -> torch.Tensor:
         """Return the square root of the unbiased variance."""
         return (self.squares / (self.count - 1)).sqrt()  # 0 / 0 = NaN for one sample
+
+    def warn_if_all_are_equal(self) -> None:
+        """Warn where several samples are one and the same."""
+        if self.count > 1 and not self.differ:
+            text = (
+                f"mc_predict: all {self.count} samples are equal, so nothing dropped on the way to the output; if the "
+                "model calls functional dropout in its own code, name the classes that do with modules="
+            )
+            warnings.warn(text, stacklevel=3)
 
 
 @contextlib.contextmanager
@@ -221,7 +252,7 @@ def _bar(samples: int, progress: bool) -> Iterator[Callable[[int], None]]:
 def _positive(value: Any, name: str) -> int:
     number = integer(value, name)
     if number < 1:
-        raise ValueError(f"{name} has to be at least 1, but got {number}")
+        raise ValueError(f"{name} has to be at least 1, but got {cut(number)}")
     return number
 
 
@@ -237,7 +268,7 @@ def _batch_size(tensors: list[torch.Tensor]) -> int:
         raise TypeError("x has to be a tensor, or a tuple or mapping with tensors, but got none")
     sizes = {tensor.size(0) if tensor.ndim else 0 for tensor in tensors}
     if len(sizes) > 1 or 0 in sizes:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        shapes = cut(", ".join(str(tuple(tensor.shape)) for tensor in tensors))
         raise ValueError(f"x has to have the same first dimension in all tensors, and at least 1, but got {shapes}")
     return sizes.pop()
 

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _composite, _operators, _seeds
 from fastdrop._backend import has_kernel
+from fastdrop._checks import shown
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import order_of
 from fastdrop._members import Member
@@ -33,7 +34,7 @@ def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
     if member.native is not None:
         return member.native(x, p, True, inplace)
     if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{member.name} needs a tensor, but got {type(x).__name__}: {x!r}")
+        raise TypeError(f"{member.name} needs a tensor, but got {shown(x)}")
     kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
     raise TypeError(f"{member.name} needs a strided tensor of floating point or complex numbers, but got {kind}")
 

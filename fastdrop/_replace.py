@@ -1,6 +1,5 @@
 """The dropout modules of one model, swapped for ours and back."""
 
-import reprlib
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
@@ -8,6 +7,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from fastdrop import modules
+from fastdrop._checks import shown
 
 __all__ = ["Report", "replace", "restore"]
 
@@ -139,7 +139,7 @@ def restore(model: torch.nn.Module) -> Report:
 def _modules_of(model: Any) -> dict[str, torch.nn.Module]:
     """Return the model's modules by name, each once."""
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model has to be a torch.nn.Module, but got {type(model).__name__}: {reprlib.repr(model)}")
+        raise TypeError(f"model has to be a torch.nn.Module, but got {shown(model)}")
     return dict(model.named_modules())
 
 

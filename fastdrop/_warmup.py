@@ -8,6 +8,7 @@ import torch
 from fastdrop import _backend, _cuda
 from fastdrop._backend import FLOATS
 from fastdrop._broadcast import NO_PATTERN, Pattern
+from fastdrop._checks import cut, shown
 from fastdrop.functional import drop_block2d, dropout_mask, embedding_dropout
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
@@ -66,10 +67,10 @@ def warmup(
     wanted, named = list(dtypes), MEMBERS if members == "all" else frozenset(members)
     for dtype in wanted:
         if dtype not in FLOATS:
-            raise ValueError(f"warmup needs dtypes out of {', '.join(map(str, FLOATS))}, but got {dtype}")
+            raise ValueError(f"warmup needs dtypes out of {', '.join(map(str, FLOATS))}, but got {cut(dtype)}")
     if not named <= MEMBERS:
         known = ", ".join(sorted(MEMBERS))
-        raise ValueError(f'warmup needs members="all" or an iterable of names out of {known}, but got {members!r}')
+        raise ValueError(f'warmup needs members="all" or an iterable of names out of {known}, but got {shown(members)}')
     where = torch.device(device or "cpu")
     if where.type not in ("cpu", "cuda"):
         raise ValueError(f"warmup needs the CPU or a CUDA device, but got {where}")

@@ -189,9 +189,10 @@ def test_modules():
     assert not layer(x).any()
 
 
-def test_modules_check_at_the_call_and_look_like_the_originals():
+def test_modules_check_p_at_the_call_too_and_look_like_the_originals():
     assert repr(fastdrop.DropPath(0.1)) == "DropPath(drop_prob=0.100)"
     assert repr(fastdrop.StochasticDepth(0.1, "row")) == "StochasticDepth(p=0.1, mode=row)"
-    for module in (fastdrop.DropPath(1.5), fastdrop.StochasticDepth(1.5, "row"), fastdrop.StochasticDepth(0.5, "x")):
+    for module in (fastdrop.DropPath(0.5), fastdrop.StochasticDepth(0.5, "row")):
+        module.p = 1.5
         with pytest.raises(ValueError):
             module(torch.ones(3))

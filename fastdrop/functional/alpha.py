@@ -67,7 +67,8 @@ def alpha_dropout(
         return handle_torch_function(
             alpha_dropout, (input,), input, p, training, inplace, seed=seed, offset=offset, generator=generator
         )
-    return call(ALPHA_DROPOUT, input, check_probability(p), training, inplace, None, seed, offset, generator)
+    p = check_probability(p, "alpha_dropout")
+    return call(ALPHA_DROPOUT, input, p, training, inplace, None, seed, offset, generator)
 
 
 def feature_alpha_dropout(
@@ -114,6 +115,6 @@ def feature_alpha_dropout(
         return handle_torch_function(
             feature_alpha_dropout, (input,), input, p, training, inplace, seed=seed, offset=offset, generator=generator
         )
-    p = check_probability(p)
+    p = check_probability(p, "feature_alpha_dropout")
     noise = noise_of_channels(input, p, training) if isinstance(input, torch.Tensor) else None  # torch's error, below
     return call(FEATURE_ALPHA_DROPOUT, input, p, training, inplace, noise, seed, offset, generator)

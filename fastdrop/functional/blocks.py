@@ -4,7 +4,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop import _native, _operators
-from fastdrop._checks import check_drop_probability, check_generator, check_seed, integer, signed64
+from fastdrop._checks import check_block_size, check_drop_probability, check_float, check_key
 from fastdrop._drop_block import drop_block
 from fastdrop._members import DROP_BLOCK2D, DROP_BLOCK3D, Member
 
@@ -144,20 +144,15 @@ def _drop_blocks(
 ) -> torch.Tensor:
     """Check what both forms are given, and leave the rest to `drop_block`."""
     p = check_drop_probability(p, ".")
-    chosen, offset = None if seed is None else check_seed(seed), signed64(offset, "offset")
-    if generator is not None:
-        check_generator(generator, seed)
+    eps = check_float(eps, "eps")
+    chosen, offset = check_key(seed, offset, generator)
     if not isinstance(input, torch.Tensor) or not _operators.takes(input):
         return _native.native(member, input, p, inplace)  # raises
     if input.dim() != rank:
         raise ValueError(f"input should be {rank} dimensional. Got {input.dim()} dimensions.")
     if not training or p == 0.0:
         return input
-    side = min(integer(block_size, "block_size"), *input.shape[2:])
-    if side % 2 == 0:
-        raise ValueError(f"block size should be odd. Got {side} which is even.")
-    if side < 0:
-        raise ValueError(f"block size should be at least 1, but got {side}")
+    side = check_block_size(block_size, *input.shape[2:])
     if input.numel() == 0:
         return input
     return drop_block(input, p, side, inplace, eps, chosen, offset, generator)

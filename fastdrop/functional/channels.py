@@ -182,7 +182,7 @@ def _drop_channels(
         return handle_torch_function(
             function, (input,), input, p, training, inplace, seed=seed, offset=offset, generator=generator
         )
-    p = check_probability(p)
+    p = check_probability(p, "feature_dropout")
     _check_rank(input.dim(), spatial)
     batched = spatial == 2 or input.dim() == spatial + 2
     noise = noise_of_channels(input, p, training, batched)

@@ -72,7 +72,7 @@ def embedding_dropout(
     -----
     Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks" (NeurIPS 2016), as
     in AWD-LSTM (Merity et al. 2017), which multiplies the whole weight. Here the mask takes a byte a word of the
-    vocabulary while the call runs, and a byte an index until the backward.
+    vocabulary while the call runs, and again in the backward, for which nothing is kept but the key.
     """
     if has_torch_function_variadic(input, weight):
         return handle_torch_function(

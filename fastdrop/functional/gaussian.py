@@ -1,13 +1,10 @@
 """Gaussian noise, multiplied or added."""
 
-import math
-from typing import Any
-
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._call import call
-from fastdrop._checks import check_probability
+from fastdrop._checks import check_below_1, check_std
 from fastdrop._members import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 
 
@@ -61,9 +58,7 @@ def gaussian_dropout(
         return handle_torch_function(
             gaussian_dropout, (input,), input, p, training, seed=seed, offset=offset, generator=generator
         )
-    p = check_probability(p)
-    if p == 1.0:
-        raise ValueError("gaussian_dropout needs p below 1, as its noise has the variance p / (1 - p), but got 1.0")
+    p = check_below_1(p, "gaussian_dropout")
     return call(GAUSSIAN_DROPOUT, input, p, training, False, None, seed, offset, generator)
 
 
@@ -116,11 +111,3 @@ def gaussian_noise(
             gaussian_noise, (input,), input, std, training, seed=seed, offset=offset, generator=generator
         )
     return call(GAUSSIAN_NOISE, input, check_std(std), training, False, None, seed, offset, generator)
-
-
-def check_std(std: Any) -> float:
-    """Return a standard deviation as a float."""
-    number = float(std)
-    if not 0.0 <= number < math.inf:
-        raise ValueError(f"std has to be at least 0 and finite, but got {std}")
-    return number

@@ -6,7 +6,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._call import call
-from fastdrop._checks import check_drop_probability, check_probability
+from fastdrop._checks import check_drop_probability, check_mode, check_probability
 from fastdrop._key import Noise
 from fastdrop._members import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
 
@@ -126,9 +126,7 @@ def stochastic_depth(
             stochastic_depth, (input,), input, p, mode, training, seed=seed, offset=offset, generator=generator
         )
     p = check_drop_probability(p)
-    if mode not in ("batch", "row"):
-        raise ValueError(f"mode has to be either 'batch' or 'row', but got {mode}")
-    noise = _rows_of(input, STOCHASTIC_DEPTH.name, batched=mode == "row")
+    noise = _rows_of(input, STOCHASTIC_DEPTH.name, batched=check_mode(mode) == "row")
     return call(STOCHASTIC_DEPTH, input, p, training, False, noise, seed, offset, generator)
 
 

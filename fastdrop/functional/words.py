@@ -4,7 +4,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop import _masks
-from fastdrop._checks import check_key, check_probability, integer
+from fastdrop._checks import check_key, check_probability, check_word, shown
 
 
 def word_dropout(
@@ -41,7 +41,8 @@ def word_dropout(
     Raises
     ------
     ValueError
-        If p is outside [0, 1], seed or offset outside [0, 2**64), or if seed and generator are both given.
+        If p is outside [0, 1], value no integer of 64 bits, seed or offset outside [0, 2**64), or if seed and generator
+        are both given.
     TypeError
         If input is no tensor of integers, or value, seed or offset is no integer.
     RuntimeError
@@ -62,10 +63,10 @@ def word_dropout(
         return handle_torch_function(
             word_dropout, (input,), input, p, value, training, seed=seed, offset=offset, generator=generator
         )
-    p, value = check_probability(p), integer(value, "value")
+    p, value = check_probability(p), check_word(value)
     chosen, offset = check_key(seed, offset, generator)
     if not isinstance(input, torch.Tensor):
-        raise TypeError(f"word_dropout needs a tensor of integers, but got {type(input).__name__}: {input!r}")
+        raise TypeError(f"word_dropout needs a tensor of integers, but got {shown(input)}")
     if input.is_floating_point() or input.is_complex() or input.dtype is torch.bool:
         raise TypeError(f"word_dropout needs a tensor of integers, but got {input.dtype}")
     if not training or p == 0.0:

@@ -3,6 +3,7 @@
 import torch
 
 from fastdrop import functional
+from fastdrop._checks import check_block_size, check_drop_probability, check_float, check_generator
 from fastdrop.modules.keyed import Keyed
 
 
@@ -27,7 +28,10 @@ class DropBlock2d(Keyed):
     Raises
     ------
     ValueError
-        At a call: if p is outside [0, 1], if the input is not 4-D, or if the side of a block is even.
+        If p is outside [0, 1], or block_size is even or negative; at a call, if the input is not 4-D, or a side of it
+        that is shorter than block_size is even.
+    TypeError
+        If block_size is no integer, eps no number, or generator no torch.Generator.
 
     Examples
     --------
@@ -45,7 +49,11 @@ class DropBlock2d(Keyed):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.p, self.block_size, self.inplace, self.eps, self.generator = p, block_size, inplace, eps, generator
+        check_drop_probability(p, ".")
+        check_block_size(block_size)
+        check_float(eps, "eps")
+        self.p, self.block_size, self.inplace, self.eps = p, block_size, inplace, eps
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input with blocks dropped; seed and offset as in `functional.dropout`."""
@@ -70,8 +78,8 @@ class DropBlock3d(DropBlock2d):
 
     Raises
     ------
-    ValueError
-        At a call: if p is outside [0, 1], if the input is not 5-D, or if the side of a block is even.
+    ValueError, TypeError
+        As `DropBlock2d` does, with 5-D in place of 4-D.
 
     Examples
     --------

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from fastdrop import functional
+from fastdrop._checks import check_generator, check_noise_sizes
 from fastdrop.modules.keyed import Keyed
 
 
@@ -25,7 +26,9 @@ class Dropout(torch.nn.Dropout, Keyed):
     Raises
     ------
     ValueError
-        If p is outside [0, 1].
+        If p is outside [0, 1], or an entry of noise_shape is negative.
+    TypeError
+        If noise_shape is no sequence of integers and None, or generator no torch.Generator.
 
     Examples
     --------
@@ -45,7 +48,8 @@ class Dropout(torch.nn.Dropout, Keyed):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p, inplace)
-        self.noise_shape, self.generator = noise_shape, generator
+        self.noise_shape = None if noise_shape is None else check_noise_sizes(noise_shape)
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""

@@ -1,11 +1,14 @@
 """Gaussian noise as modules, with the names of Keras."""
 
+from typing import Final
+
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_probability
-from fastdrop.functional.gaussian import check_std
-from fastdrop.modules.keyed import Keyed
+from fastdrop._checks import check_below_1, check_generator, check_std
+from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
+
+DEFAULT: Final = Default(0.5)  # of GaussianDropout, as of all of torch's
 
 
 class GaussianDropout(Keyed):
@@ -14,7 +17,9 @@ class GaussianDropout(Keyed):
     Parameters
     ----------
     p : float in [0, 1)
-        The probability of the dropout that this is like; Keras calls it rate.
+        The probability of the dropout that this is like.
+    rate : float, optional
+        Keras's name of p, under which it can be given, read and set too.
     generator : torch.Generator, optional
         Where this layer's seeds are drawn; default: torch's.
 
@@ -22,6 +27,8 @@ class GaussianDropout(Keyed):
     ------
     ValueError
         If p is outside [0, 1).
+    TypeError
+        If p is no number or given under both names, or generator no torch.Generator.
 
     Examples
     --------
@@ -29,11 +36,15 @@ class GaussianDropout(Keyed):
     >>> y = layer(torch.ones(4), seed=7)  # the noise of (7, 0), on any machine
     """
 
-    def __init__(self, p: float = 0.5, *, generator: torch.Generator | None = None) -> None:
+    rate: float = second_name("p")
+
+    def __init__(
+        self, p: float = DEFAULT, *, rate: float | None = None, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
-        if check_probability(p) == 1.0:
-            raise ValueError("GaussianDropout needs p below 1, as its noise has the variance p / (1 - p), but got 1.0")
-        self.p, self.generator = p, generator
+        self.p = one_of(p=p, rate=rate)
+        check_below_1(self.p, "GaussianDropout")
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return input times noise; seed and offset as in `functional.dropout`."""
@@ -50,7 +61,9 @@ class GaussianNoise(Keyed):
     Parameters
     ----------
     std : float, at least 0
-        Standard deviation; Keras calls it stddev.
+        Standard deviation.
+    stddev : float, optional
+        Keras's name of std, under which it can be given, read and set too.
     generator : torch.Generator, optional
         Where this layer's seeds are drawn; default: torch's.
 
@@ -58,6 +71,8 @@ class GaussianNoise(Keyed):
     ------
     ValueError
         If std is negative or not finite.
+    TypeError
+        If std is no number, or given under both names or none, or generator no torch.Generator.
 
     Examples
     --------
@@ -65,9 +80,14 @@ class GaussianNoise(Keyed):
     >>> y = layer(torch.ones(4), seed=7)  # the noise of (7, 0), on any machine
     """
 
-    def __init__(self, std: float, *, generator: torch.Generator | None = None) -> None:
+    stddev: float = second_name("std")
+
+    def __init__(
+        self, std: float | None = None, *, stddev: float | None = None, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
-        self.std, self.generator = check_std(std), generator
+        self.std = check_std(one_of(std=std, stddev=stddev))
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return input plus noise; seed and offset as in `functional.dropout`."""

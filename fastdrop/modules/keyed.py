@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
+from fastdrop._checks import check_generator
+
 
 class Keyed(torch.nn.Module):
     """A module that drops elements in training, by seeds of a generator or by a key that its call is given."""
@@ -22,4 +24,24 @@ class KeyedDropoutNd(_DropoutNd, Keyed):
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: torch.Generator | None = None) -> None:
         super().__init__(p, inplace)
-        self.generator = generator
+        self.generator = check_generator(generator)
+
+
+class Default(float):
+    """A number that is an argument's default, and can be told from the same number given."""
+
+
+def one_of(**names: float | None) -> float:
+    """Return the argument that is given under one of its two names, or its default."""
+    values = [value for value in names.values() if value is not None]
+    given = [value for value in values if not isinstance(value, Default)]
+    if len(given) > 1:
+        raise TypeError(f"{' and '.join(names)} are names of one argument, but got both")
+    if not values:
+        raise TypeError(f"missing 1 required argument: {' or '.join(names)}")
+    return given[0] if given else float(values[0])
+
+
+def second_name(first: str) -> Any:
+    """Return a property that is another name of an attribute."""
+    return property(lambda module: getattr(module, first), lambda module, value: setattr(module, first, value))

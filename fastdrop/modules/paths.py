@@ -1,9 +1,14 @@
 """Dropout of whole rows of a batch, or of a whole batch, as modules."""
 
+from typing import Final
+
 import torch
 
 from fastdrop import functional
-from fastdrop.modules.keyed import Keyed
+from fastdrop._checks import check_drop_probability, check_generator, check_mode, check_probability
+from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
+
+DEFAULT: Final = Default(0.0)  # of DropPath, as in timm
 
 
 class DropPath(Keyed):
@@ -12,16 +17,20 @@ class DropPath(Keyed):
     Parameters
     ----------
     p : float in [0, 1]
-        Probability of a row being zeroed; timm's `drop_prob`, under which name it can be read and set too.
+        Probability of a row being zeroed.
     scale_by_keep : bool
         If True, rows that are kept are multiplied by 1/(1-p).
+    drop_prob : float, optional
+        Timm's name of p, under which it can be given, read and set too.
     generator : torch.Generator, optional
         Where this layer's seeds are drawn; default: torch's.
 
     Raises
     ------
     ValueError
-        At a call, if p is outside [0, 1].
+        If p is outside [0, 1].
+    TypeError
+        If p is no number or given under both names, or generator no torch.Generator.
 
     Examples
     --------
@@ -30,18 +39,20 @@ class DropPath(Keyed):
     >>> y = x + layer(x, seed=7, offset=step)  # the rows of (7, step), on any machine
     """
 
-    def __init__(self, p: float = 0.0, scale_by_keep: bool = True, *, generator: torch.Generator | None = None) -> None:
+    drop_prob: float = second_name("p")
+
+    def __init__(
+        self,
+        p: float = DEFAULT,
+        scale_by_keep: bool = True,
+        *,
+        drop_prob: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
-        self.p, self.scale_by_keep, self.generator = p, scale_by_keep, generator
-
-    @property
-    def drop_prob(self) -> float:
-        """Timm's name of p, which schedules set."""
-        return self.p
-
-    @drop_prob.setter
-    def drop_prob(self, p: float) -> None:
-        self.p = p
+        self.p = one_of(p=p, drop_prob=drop_prob)
+        check_probability(self.p)
+        self.scale_by_keep, self.generator = scale_by_keep, check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input with rows dropped; seed and offset as in `functional.dropout`."""
@@ -69,7 +80,9 @@ class StochasticDepth(Keyed):
     Raises
     ------
     ValueError
-        At a call, if p is outside [0, 1], or the mode is another.
+        If p is outside [0, 1], or the mode is another.
+    TypeError
+        If p is no number, or generator no torch.Generator.
 
     Examples
     --------
@@ -79,7 +92,8 @@ class StochasticDepth(Keyed):
 
     def __init__(self, p: float, mode: str, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.p, self.mode, self.generator = p, mode, generator
+        check_drop_probability(p)
+        self.p, self.mode, self.generator = p, check_mode(mode), check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input, zeroed or not; seed and offset as in `functional.dropout`."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_data_format, check_rate
+from fastdrop._checks import check_data_format, check_generator, check_rate
 from fastdrop.modules.keyed import Keyed
 
 
@@ -18,7 +18,8 @@ class _SpatialDropout(Keyed):
         self, rate: float, data_format: str | None = None, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.rate, self.data_format, self.generator = check_rate(rate), check_data_format(data_format), generator
+        self.rate, self.data_format = check_rate(rate), check_data_format(data_format)
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""

@@ -3,7 +3,7 @@
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_probability
+from fastdrop._checks import check_generator, check_probability
 from fastdrop.modules.keyed import Keyed
 
 
@@ -42,7 +42,8 @@ class VariationalDropout(Keyed):
     ) -> None:
         super().__init__()
         check_probability(p)
-        self.p, self.batch_first, self.inplace, self.generator = p, batch_first, inplace, generator
+        self.p, self.batch_first, self.inplace = p, batch_first, inplace
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""

@@ -3,7 +3,7 @@
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_probability, integer
+from fastdrop._checks import check_generator, check_probability, check_word
 from fastdrop.modules.keyed import Keyed
 
 
@@ -22,9 +22,9 @@ class WordDropout(Keyed):
     Raises
     ------
     ValueError
-        If p is outside [0, 1].
+        If p is outside [0, 1], or value no integer of 64 bits.
     TypeError
-        If value is no integer.
+        If p is no number, value no integer, or generator no torch.Generator.
 
     Examples
     --------
@@ -36,7 +36,8 @@ class WordDropout(Keyed):
 
     def __init__(self, p: float, value: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.p, self.value, self.generator = check_probability(p), integer(value, "value"), generator
+        self.p, self.value = check_probability(p), check_word(value)
+        self.generator = check_generator(generator)
 
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the indices, some replaced; seed and offset as in `functional.word_dropout`."""
