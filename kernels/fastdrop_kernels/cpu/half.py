@@ -35,6 +35,16 @@ def is_native() -> bool:
     return not any(name in assembly for name in LIBRARY)
 
 
+def widen_by_instruction(bits: Any) -> Any:
+    """Return a half as float32."""
+    return float32_from_half(bits)
+
+
+def narrow_by_instruction(value: Any) -> Any:
+    """Return a float32 as the nearest half, ties to even."""
+    return half_from_float32(value)
+
+
 def widen_by_arithmetic(bits: Any) -> Any:
     """Return a half as float32.
 
@@ -76,9 +86,9 @@ def narrow_float16(value: Any) -> Any:
 
 @overload(widen_float16, jit_options={"forceinline": True})
 def _widen(bits: Any) -> Callable[[Any], Any]:
-    return (lambda bits: float32_from_half(bits)) if is_native() else widen_by_arithmetic
+    return widen_by_instruction if is_native() else widen_by_arithmetic
 
 
 @overload(narrow_float16, jit_options={"forceinline": True})
 def _narrow(value: Any) -> Callable[[Any], Any]:
-    return (lambda value: half_from_float32(value)) if is_native() else narrow_by_arithmetic
+    return narrow_by_instruction if is_native() else narrow_by_arithmetic
