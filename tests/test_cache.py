@@ -45,14 +45,8 @@ def test_every_function_and_signature_has_a_file_of_its_own(tmp_path):
     assert code.file((types.int64,)) != code.file((types.boolean,)) != CodeCache("go").file((types.boolean,))
 
 
-INTEGERS = [
-    True,
-    enum.IntEnum("Number", "ONE TWO").TWO,
-    np.int8(3),
-    np.uint8(200),
-    np.int64(2**40),
-    np.uint64(2**63 + 5),
-]
+NUMBER = enum.IntEnum("Number", "ONE TWO")
+INTEGERS = [True, NUMBER.TWO, np.int8(3), np.uint8(200), np.int64(2**40), np.uint64(2**63 + 5)]
 
 
 @pytest.mark.parametrize("value", INTEGERS, ids=repr)

@@ -79,14 +79,10 @@ def flipped(content: bytes, at: float) -> bytes:
 DAMAGES = {
     "empty": lambda content: b"",
     "cut off": lambda content: content[: len(content) // 2],
-    "last byte missing": lambda content: content[:-1],
-    "more": lambda content: content + b"\0",
     "garbage": lambda content: bytes(range(256)) * 40,
     "a pickle": lambda content: pickle.dumps("something else"),
     "tail of zeros": lambda content: content[:-4096] + bytes(4096),
-    "first bit": lambda content: flipped(content, 0),
-    "last bit": lambda content: flipped(content, 1),
-    **{f"bit at {at}": lambda content, at=at: flipped(content, at) for at in (0.07, 0.3, 0.55, 0.8)},
+    **{f"bit at {at}": lambda content, at=at: flipped(content, at) for at in (0.0, 0.3, 0.8)},
 }
 
 
