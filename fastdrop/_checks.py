@@ -116,8 +116,8 @@ def check_drop_probability(p: Any, end: str = "") -> float:
 
 
 def integer(value: Any, name: str) -> int:
-    """Return what is an integer of any kind as an int."""
-    if isinstance(value, int | torch.SymInt):
+    """Return what is an integer of any kind as an int, and of no subclass, which Numba would take for another type."""
+    if type(value) is int or isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]  # as it is: in a graph it may stand for any number
     try:
         return operator.index(value)

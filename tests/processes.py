@@ -1,12 +1,18 @@
 """Other processes: fresh ones that see the packages as this one does, installed or from a checkout, and forked ones."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import pytest
+
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["fastdrop"])
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -15,6 +21,12 @@ def run_python(code: str, **environment: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function of a test file returns in a process that has imported fastdrop and compiled nothing."""
+    with ProcessPoolExecutor(1, mp_context=FORKED) as pool:
+        return pool.submit(function, *arguments).result(timeout=300)
 
 
 def is_true_in_fork(check: Callable[[], bool]) -> bool:

@@ -16,7 +16,7 @@ import fastdrop
 from fastdrop.bench import contenders, report
 from fastdrop.bench.timing import SAMPLE, Timing, interleaved
 from fastdrop.cli import info, main
-from fastdrop_kernels.cpu.compiler import cache_folder
+from fastdrop_kernels.cache import user_cache_folder
 
 BENCH = ["bench", "--quick", "--threads", "1"]
 
@@ -29,7 +29,7 @@ def test_info_names_versions_threads_and_cache(capsys):
     assert told["torch"] == torch.__version__
     assert told["numba"] == numba.__version__
     assert told["threads"].startswith(str(torch.get_num_threads()))
-    assert told["cache"].startswith(str(cache_folder()))
+    assert told["cache"].startswith(str(user_cache_folder()))
     assert "CUDA" in told
 
 
@@ -195,3 +195,21 @@ def test_timing_uses_its_budget():
     fake = FakeTime()
     timings = interleaved({"a": fake.work("a", 0.01)}, budget=1.0, rounds=2, clock=lambda: fake.now)
     assert 49 <= timings["a"].rounds <= 51  # of two calls each
+
+
+def test_info_says_which_folder_is_refused_and_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
+    assert info.cache().startswith(f"{tmp_path / 'fastdrop'}") and "0 compiled files" in info.cache()
+    assert info.cubins() == "no cubins yet"
+    (tmp_path / "fastdrop").chmod(0o777)
+    refused = f"{tmp_path / 'fastdrop'} can be written by other users"
+    assert info.cache() == f"none, every process compiles anew: {refused}"
+    assert info.cubins() == f"no cubins: {refused}"
+
+
+def test_info_works_without_a_home(monkeypatch):
+    for name in ("FASTDROP_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("HOME", "")
+    assert "none, every process compiles anew: there is no home folder" in info.text()

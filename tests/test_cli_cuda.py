@@ -154,6 +154,24 @@ def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, c
     assert "cannot be" in said and str(tmp_path / "file" / "fastdrop") in said
 
 
+@needs_tools
+def test_a_cache_folder_that_is_refused_is_named_before_anything_is_compiled(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(kernels, "ptx", lambda *_: pytest.fail("compiled"))
+    (tmp_path / "fastdrop").mkdir()
+    (tmp_path / "fastdrop").chmod(0o777)
+    said = refused(["compile", "--arch", "sm_90", "--dtype", "float32"], capsys)
+    assert said.count("\n") == 1 and f"{tmp_path / 'fastdrop'} can be written by other users" in said
+
+
+@needs_tools
+def test_what_could_not_be_kept_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(kernels, "cubin", lambda *_: b"compiled, and the disk is full")
+    said = refused(["compile", "--arch", "sm_90", "--kernel", "mask"], capsys)
+    assert said.count("\n") == 1 and "mask-bool-sm_90.cubin could not be written" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [

@@ -1,8 +1,11 @@
 """Cubins on disk: made once, carried to where no compiler is, replaced if broken."""
 
+import hashlib
 import inspect
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,35 +45,71 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def cubin_path(name: str, dtype: str, capability: kernels.Capability) -> Path:
+    """Return where a kernel's cubin is kept."""
+    return cache.user_cache_folder() / kernels.subfolder() / kernels.cubin_name(name, dtype, capability)
+
+
+def kept(name: str, dtype: str, capability: kernels.Capability) -> bytes | None:
+    """Return the cubin that the cache has."""
+    return cache.read(kernels.subfolder(), kernels.cubin_name(name, dtype, capability))
+
+
 def test_each_kernel_and_architecture_is_compiled_once(linked, folder):
     asked = [(*kernel, capability) for kernel in kernels.KERNELS for capability in ((8, 0), (9, 0), (12, 1))]
     for _ in range(2):
         assert {kernels.cubin(*kernel) for kernel in asked} == {LINKED}
         assert linked == ["sm_80", "sm_90", "sm_121"] * len(kernels.KERNELS)
-    assert sorted(files(folder)) == sorted({kernels.cubin_path(*kernel) for kernel in asked})
+    assert sorted(files(folder)) == sorted({cubin_path(*kernel) for kernel in asked})
     assert len(files(folder)) == len(asked)
 
 
 TABLE_BEYOND = b"\x7fELF" + bytes(36) + (1000).to_bytes(8, "little") + bytes(16)
 
 
+@pytest.fixture
+def one_warning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Expect a warning about the cache, as the first of the process."""
+    monkeypatch.setattr(cache, "_faults", [])
+    with pytest.warns(RuntimeWarning, match="cache") as warned:
+        yield
+    assert len(warned) == 1
+
+
+@pytest.mark.usefixtures("one_warning")
 @pytest.mark.parametrize("content", [b"", b"\x7fEL", b"no cubin", TABLE_BEYOND, bytes(5000)], ids=len)
 def test_what_is_no_cubin_is_replaced(linked, content):
-    path = kernels.cubin_path(*MASK)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    assert kernels.cubin(*MASK) == path.read_bytes() == LINKED
+    kernels.cubin(*MASK)
+    cubin_path(*MASK).write_bytes(content)
+    assert kernels.cubin(*MASK) == kept(*MASK) == LINKED
+    assert linked == ["sm_90"] * 2
 
 
-def test_a_cubin_that_was_cut_off_is_replaced():
-    """The driver would read on behind it."""
-    whole, path = kernels.cubin(*MASK), kernels.cubin_path(*MASK)
-    for size in (10, 64, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        assert kernels.cubin(*MASK) == path.read_bytes() == whole
+@pytest.mark.usefixtures("one_warning")
+def test_a_cubin_that_was_damaged_is_replaced():
+    """Cut off, the driver would read on behind it; zeros or another bit it would run."""
+    whole = kernels.cubin(*MASK)
+    path = cubin_path(*MASK)
+    content = path.read_bytes()
+    cut = [content[:size] for size in (10, 64, len(whole) // 2, len(whole) - 1, len(whole))]
+    zeros = [content[:-size] + bytes(size) for size in (1, 512, 2048)]
+    flips = [
+        content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :] for at in (100, len(whole) // 2, len(whole) - 9)
+    ]
+    for damaged in (*cut, *zeros, *flips):
+        path.write_bytes(damaged)
+        assert kernels.cubin(*MASK) == kept(*MASK) == whole
+
+
+def test_a_file_is_a_cubin_that_tools_read(linked):
+    """Its checksum stands at its end, where nobody looks for anything."""
+    kernels.cubin(*MASK)
+    content = cubin_path(*MASK).read_bytes()
+    assert content[: len(LINKED)] == LINKED and len(content) == len(LINKED) + hashlib.sha256().digest_size
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "{file}", "{file}/below"])
+@pytest.mark.usefixtures("one_warning")
 def test_works_where_nothing_can_be_kept(linked, tmp_path, monkeypatch, place):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
@@ -80,32 +119,39 @@ def test_works_where_nothing_can_be_kept(linked, tmp_path, monkeypatch, place):
     assert files(tmp_path) == [blocked]
 
 
+@pytest.mark.usefixtures("one_warning")
 def test_works_without_a_home_folder(linked, monkeypatch):
-    def fail() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", fail)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it does where there is none
     monkeypatch.setattr(cache.numba.config, "CACHE_DIR", "")
     for name in ("FASTDROP_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     assert kernels.cubin(*MASK) == LINKED
 
 
-def test_a_folder_that_may_only_be_read_is_used(linked):
+@pytest.mark.usefixtures("one_warning")
+def test_a_folder_that_may_only_be_read_is_used(linked, monkeypatch):
     kernels.cubin(*MASK)
-    kernels.cubin_path(*MASK).chmod(0o444)
-    kernels.cache_folder().chmod(0o555)
+    cubin_path(*MASK).chmod(0o444)
+    cubin_path(*MASK).parent.chmod(0o555)
+    monkeypatch.setattr(tempfile, "mkstemp", forbidden)  # root may write there
     assert kernels.cubin(*MASK) == kernels.cubin("mask", "bool", (8, 0)) == LINKED
     assert linked == ["sm_90", "sm_80"]
 
 
-def test_cubins_can_be_read_by_whoever_may_read_new_files(linked, tmp_path):
-    """Caches that one user has filled serve another: in an image that is built as root, for one."""
+def forbidden(*_: Any, **__: Any) -> None:
+    raise PermissionError("read-only")
+
+
+@pytest.mark.usefixtures("one_warning")
+def test_what_others_may_have_written_is_not_used(linked):
+    """Whoever runs kernels fills the cache, or a copy that is made theirs."""
     kernels.cubin(*MASK)
-    (tmp_path / "new").touch()
-    assert kernels.cubin_path(*MASK).stat().st_mode == (tmp_path / "new").stat().st_mode
+    cubin_path(*MASK).parent.chmod(0o1777)
+    assert [kernels.cubin(*MASK) for _ in range(2)] == [LINKED] * 2
+    assert linked == ["sm_90"] * 3
 
 
+@pytest.mark.usefixtures("one_warning")
 def test_a_failed_write_leaves_nothing(linked, folder, monkeypatch):
     def fail(*paths: Any) -> None:
         raise OSError("disk full")
@@ -124,7 +170,8 @@ number = itertools.count(os.getpid() << 20)
 link = lambda ptx, arch: b"\x7fELF" + bytes(60) + next(number).to_bytes(8, "little") * 100_000
 kernels.ptx = lambda *kernel: "PTX"
 sys.modules["fastdrop_kernels.cuda.compiler"] = types.SimpleNamespace(link=link)
-path = kernels.cubin_path("mask", "bool", (9, 0))
+from fastdrop_kernels import cache
+path = cache.user_cache_folder() / kernels.subfolder() / kernels.cubin_name("mask", "bool", (9, 0))
 for time in range(300):
     code = kernels.cubin("mask", "bool", (9, 0))
     assert code[64:] == code[64:72] * 100_000, len(code)
@@ -134,7 +181,7 @@ for time in range(300):
 """
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(run_python, [code] * 3))
-    assert set(files(folder)) <= {kernels.cubin_path(*MASK)}
+    assert set(files(folder)) <= {cubin_path(*MASK)}
 
 
 def test_carried_cubins_need_no_compiler(folder, tmp_path):
@@ -164,15 +211,15 @@ except ImportError as error:
 def test_folders_are_those_of_their_sources(tmp_path, monkeypatch):
     sources = tmp_path / "sources"
     shutil.copytree(Path(cache.__file__).parent, sources, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(kernels, "digest", inspect.unwrap(cache.digest))  # which remembers
-    here = kernels.cache_folder()
+    monkeypatch.setattr(cache, "digest", inspect.unwrap(cache.digest))  # which remembers
+    here = kernels.subfolder()
     monkeypatch.setattr(cache, "__file__", str(sources / "cache.py"))
-    assert kernels.cache_folder() == here, "wherever they lie"
+    assert kernels.subfolder() == here, "wherever they lie"
 
-    def change(file: str) -> Path:
+    def change(file: str) -> str:
         with open(sources / file, "a") as opened:
             opened.write("# changed\n")
-        return kernels.cache_folder()
+        return kernels.subfolder()
 
     assert change("cpu/blocks.py") == change("cpu/new.py") == change("py.typed") == here
     changed = [change(file) for file in ("cuda/tiles.py", "cuda/elements/byte.py", "stream.py", "formulas/mask.py")]

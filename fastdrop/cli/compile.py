@@ -1,10 +1,12 @@
 """`fastdrop compile`: CUDA kernels compiled ahead, for machines that have a GPU and no compiler."""
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastdrop.cli import gpu
-from fastdrop_kernels.cache import user_cache_folder
+from fastdrop_kernels import cache
 from fastdrop_kernels.cuda import kernels
 
 NAMES: Final = list(dict.fromkeys(name for name, _ in kernels.KERNELS))
@@ -12,7 +14,8 @@ DTYPES: Final = list(dict.fromkeys(dtype for _, dtype in kernels.KERNELS))
 CARRY: Final = """
 A machine with this version of fastdrop and no compiler runs them too: copy the folder
 {folder}
-to it, and set FASTDROP_CACHE_DIR there to the folder that the copy is in."""
+to it, and set FASTDROP_CACHE_DIR there to the folder that the copy is in.
+The copy has to belong to the user who runs them, and nobody else may write to it."""
 
 
 def add_to(commands: Any) -> None:
@@ -35,7 +38,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             for name, dtype in kernels.KERNELS:
                 if name in names and dtype in dtypes:
                     print(compiled(name, dtype, capability, parser), flush=True)
-    print(CARRY.format(folder=user_cache_folder()))
+    print(CARRY.format(folder=cache.user_cache_folder()))
     return 0
 
 
@@ -51,7 +54,20 @@ def some_of(option: str, given: str, known: list[str], parser: argparse.Argument
 
 def compiled(name: str, dtype: str, capability: kernels.Capability, parser: argparse.ArgumentParser) -> str:
     """Compile a kernel into the cache, unless it is there, and say where it is."""
-    size, path = len(kernels.cubin(name, dtype, capability)), kernels.cubin_path(name, dtype, capability)
-    if not path.exists():  # a launch does without, and compiles anew in every process
-        parser.exit(2, f"{parser.prog} needs a cache folder that can be written, but {path.parent} cannot be\n")
-    return f"{path}: {size} bytes"
+    subfolder, file = kernels.subfolder(), kernels.cubin_name(name, dtype, capability)
+    with needing_cache(parser):
+        path = cache.made(subfolder) / file
+    kernels.cubin(name, dtype, capability)
+    with needing_cache(parser):  # a launch does without, and compiles anew in every process
+        if cache.read(subfolder, file) is None:
+            raise OSError(f"{path} could not be written")
+    return f"{path}: {path.stat().st_size} bytes"
+
+
+@contextlib.contextmanager
+def needing_cache(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Exit with 2 and one line where the cache cannot be used."""
+    try:
+        yield
+    except OSError as fault:
+        parser.exit(2, f"{parser.prog} needs a cache folder that can be written, but {fault}\n")

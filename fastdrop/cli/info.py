@@ -1,5 +1,6 @@
 """`fastdrop info`: what a bug report needs to say, in plain text."""
 
+import os
 import pathlib
 import platform
 from typing import Final
@@ -10,8 +11,8 @@ from llvmlite import binding
 from fastdrop import _threads
 from fastdrop._openmp import torch_openmp
 from fastdrop.bench.system import cpu_name, cuda_versions, versions
-from fastdrop_kernels.cache import user_cache_folder
-from fastdrop_kernels.cpu.compiler import cache_folder
+from fastdrop_kernels.cache import checked, made
+from fastdrop_kernels.cpu import code_cache
 from fastdrop_kernels.cuda import kernels
 
 SIMD: Final = (  # what the kernels' loops gain from
@@ -52,23 +53,31 @@ def threads() -> str:
 
 def cache() -> str:
     """Return where compiled kernels are kept and how many there are, or why none are."""
-    folder = cache_folder()
-    if folder is not None:
-        sizes = [path.stat().st_size for path in folder.rglob("*.nbc")]
-        return f"{folder}: {len(sizes)} compiled files, {sum(sizes) / 1e6:.2f} MB"
     try:
-        reason = f"{user_cache_folder()} cannot be written"
-    except RuntimeError:
-        reason = "there is no home folder"
-    return f"none, every process compiles anew: {reason}"
+        folder = made(code_cache.subfolder())
+    except OSError as fault:
+        return f"none, every process compiles anew: {fault}"
+    sizes = [path.stat().st_size for path in folder.glob(f"*{code_cache.SUFFIX}")]
+    end = "" if os.access(folder, os.W_OK) else ", and it cannot be written"
+    return f"{folder}: {len(sizes)} compiled files, {sum(sizes) / 1e6:.2f} MB{end}"
+
+
+def cubins() -> str:
+    """Return how many cubins there are and where, or why they are not used."""
+    try:
+        folder = checked(kernels.subfolder())
+    except FileNotFoundError:
+        return "no cubins yet"
+    except OSError as fault:
+        return f"no cubins: {fault}"
+    return f"{len(list(folder.glob('*.cubin')))} cubins in {folder}"
 
 
 def cuda() -> str:
     """Return what torch sees of CUDA and what fastdrop's kernels need of it: packages, and code that is compiled."""
     seen = f"{torch.cuda.device_count()} devices" if torch.version.cuda else "torch is built without it"
     packages = ", ".join(f"{name} {version}" for name, version in cuda_versions().items())
-    folder = kernels.cache_folder()
-    return f"{seen}; {packages}; {len(list(folder.glob('*.cubin')))} cubins in {folder}"
+    return f"{seen}; {packages}; {cubins()}"
 
 
 def huge_pages() -> str:

@@ -1,29 +1,48 @@
 """Where compiled code is kept between processes: in a folder of the user's, in subfolders that name what it depends on.
 
 Beside the sources, where Numba would keep it, it might not be written, and ``pip uninstall`` would leave it behind.
+
+What is read here is run. So it has to be the user's own: folders and files belong to the effective user and can be
+written by nobody else, no symbolic link is followed to them, and a file ends with a checksum of its name and content.
+The cache saves time and is never needed: where anything of this fails, code is compiled as if there were none.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
+import stat
 import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Final
 
 import numba
+
+SEAL: Final = 32  # bytes of a checksum
+NO_LINK: Final[int] = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
 
 def user_cache_folder() -> pathlib.Path:
     """Return where compiled kernels go: FASTDROP_CACHE_DIR, else NUMBA_CACHE_DIR, else the user's cache folder."""
     chosen = os.environ.get("FASTDROP_CACHE_DIR") or numba.config.CACHE_DIR
-    if chosen:
-        return pathlib.Path(chosen, "fastdrop")
+    return pathlib.Path(chosen, "fastdrop") if chosen else _default_folder() / "fastdrop"
+
+
+def _default_folder() -> pathlib.Path:
+    home = pathlib.Path(os.path.expanduser("~"))
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or pathlib.Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = pathlib.Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base, "fastdrop")
+        return pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if sys.platform != "darwin" and os.path.isabs(named):  # a relative one is to be ignored, its specification says
+        return pathlib.Path(named)
+    if os.environ.get("HOME") == "" or not home.is_absolute():
+        raise OSError("there is no home folder: HOME has to be an absolute path")
+    if home.stat().st_uid not in (0, os.geteuid()):  # as after sudo: root's files would bar the user from the folder
+        raise PermissionError(f"{home} (HOME) belongs to another user")
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
 
 
 @functools.cache
@@ -35,11 +54,89 @@ def digest(without: str, *more: str) -> str:
     return hashlib.sha256(b"\0".join(identity)).hexdigest()[:16]
 
 
-def writable_subfolder(name: str) -> pathlib.Path | None:
-    """Return a subfolder of the user's cache folder, made and writable, or None where none can be had."""
+def checked(subfolder: str) -> pathlib.Path:
+    """Return a subfolder of the user's cache folder; OSError where it must not be used, or is not there."""
+    folder = user_cache_folder() / subfolder
+    for place in (folder.parent, folder):  # those above need no check: who puts others in place of these is found out
+        _check(place, place.lstat(), stat.S_IFDIR)
+    return folder
+
+
+def made(subfolder: str) -> pathlib.Path:
+    """Return a subfolder of the user's cache folder, made if it is not there; OSError where it cannot be used."""
+    folder = user_cache_folder() / subfolder
+    for place in (*reversed(folder.parents), folder):
+        if not place.is_dir():
+            place.mkdir(mode=0o700, exist_ok=True)
+    return checked(subfolder)
+
+
+def read(subfolder: str, name: str) -> bytes | None:
+    """Return the code that is kept under a name, None if there is none; OSError where it must not be used."""
     try:
-        folder = user_cache_folder() / name
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        path = checked(subfolder) / name
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | NO_LINK)) as file:
+            _check(path, os.fstat(file.fileno()), stat.S_IFREG)
+            content = file.read()
+    except FileNotFoundError:
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    code = content[:-SEAL]
+    if content[-SEAL:] != _seal(subfolder, name, code):
+        raise OSError(f"{path} is damaged")
+    return code
+
+
+def write(subfolder: str, name: str, code: bytes) -> None:
+    """Keep code under a name, in a file that is never seen half written; OSError where it cannot be kept."""
+    path = made(subfolder) / name
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")  # the user's alone, its name not foreseeable
+    try:
+        with open(handle, "wb") as file:
+            file.write(code + _seal(subfolder, name, code))
+        os.replace(partial, path)
+    except OSError as fault:
+        raise OSError(f"{path} cannot be written: {fault}") from fault
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)  # which is not there any more where all went well
+
+
+@contextlib.contextmanager
+def tolerated() -> Iterator[None]:
+    """Go on without the cache where using it raises, with one warning a process."""
+    try:
+        yield
+    except Exception as fault:
+        _warn_once(fault)
+
+
+def _seal(subfolder: str, name: str, code: bytes) -> bytes:
+    """Return the checksum of a file, which is also one of its name, so that no other file passes for it."""
+    return hashlib.sha256(f"{subfolder}/{name}\0".encode() + code).digest()
+
+
+def _check(path: pathlib.Path, status: os.stat_result, kind: int) -> None:
+    """Raise where others could have written what is read here, or where it is not what it is taken for."""
+    if stat.S_IFMT(status.st_mode) != kind:
+        raise PermissionError(f"{path} is no {'folder' if kind == stat.S_IFDIR else 'file'}, or a symbolic link")
+    if os.name != "posix":
+        return  # the system guards the user's profile, where it lies
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to user {status.st_uid}, and this is user {os.geteuid()}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path} can be written by other users")
+
+
+_faults: Final[list[Exception]] = []
+
+
+def _warn_once(fault: Exception) -> None:
+    if _faults:
+        return
+    _faults.append(fault)
+    warnings.warn(
+        f"fastdrop compiles anew what it cannot take from its cache, or keep there: {fault or type(fault).__name__}. "
+        "FASTDROP_CACHE_DIR names another folder.",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -68,11 +68,7 @@ def choose(x: Any, y: Any, first: Any, arguments: Any) -> None:
 
 
 def kernel(formula: Formula, dtype: str, element: Element) -> Any:
-    """Compile the kernel that applies `formula` to every element with a draw of its own.
-
-    What the compiled function takes from here are module-level functions and classes: Numba finds cached code by their
-    pickled names, while a function made in here would be pickled differently by every process.
-    """
+    """Compile the kernel that applies `formula` to every element with a draw of its own."""
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
     storage, compute, widen, narrow = element
     itemsize = u64(np.dtype(storage).itemsize)

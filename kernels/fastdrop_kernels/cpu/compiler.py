@@ -1,24 +1,15 @@
-"""How CPU kernels are compiled, and where the compiled code is kept between processes.
+"""How CPU kernels are compiled: once for all processes, where the cache can keep them (see code_cache.py)."""
 
-Numba would keep it beside the source, which may be read-only and which ``pip uninstall`` leaves behind. It is kept in a
-folder of the user's instead, in a subfolder that names everything the code depends on: these sources, Numba, the CPU.
-A stale or foreign kernel is then never found, and two processes that write at once write the same bytes.
-"""
-
-import functools
-import pathlib
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import numba
-from llvmlite import binding
 from numba import types
 from numba.extending import register_jitable
 
-from fastdrop_kernels.cache import digest, writable_subfolder
+from fastdrop_kernels import cache
+from fastdrop_kernels.cpu.code_cache import CodeCache
 from fastdrop_kernels.cpu.intrinsics import WORDS
 
 Result = TypeVar("Result")
@@ -27,28 +18,6 @@ KERNEL: Final = types.void(WORDS, types.uint64, types.uint64)  # arguments, firs
 OPTIONS: Final = {"error_model": "numpy"}
 inlined: Final = register_jitable(forceinline=True)  # LLVM alone would call the larger ones, with their counts unknown
 
-
-@functools.cache
-def cache_folder() -> pathlib.Path | None:
-    """Return the folder of this version's compiled code, made and writable, or None where none can be had."""
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
-    return writable_subfolder(f"{python}-numba{numba.__version__}-{cpu}-{digest('cuda', features)}")
-
-
-@contextmanager
-def _cache_in(folder: pathlib.Path | None) -> Iterator[dict[str, bool]]:
-    """Have functions that are decorated inside keep their code in `folder`; yields the option to give the decorator.
-
-    Numba reads its documented setting CACHE_DIR when a function is decorated; it has no public way to set it for one.
-    """
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
-    try:
-        yield {"cache": folder is not None}
-    finally:
-        numba.config.CACHE_DIR = before
-
-
 _callbacks: Final[dict[str, Any]] = {}  # for good: an address outlives its callback
 _compiling: Final = threading.Lock()  # else two threads could each compile one, and the address of the first be freed
 
@@ -56,20 +25,33 @@ _compiling: Final = threading.Lock()  # else two threads could each compile one,
 def compile_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
     """Compile a function to a C callback, or load it from the cache; it has an `address`.
 
-    `name` must differ between any two functions: Numba keeps one index file a name, and two processes that add
-    different code to one index at once can each end up with the other's.
+    `name` must differ between any two functions: the cache knows them by it.
     """
     if numba.config.DISABLE_JIT:
         raise RuntimeError("fastdrop's kernels need Numba's compiler, but it is switched off: NUMBA_DISABLE_JIT is set")
-    with _compiling, _cache_in(cache_folder()) as cached:
+    with _compiling:
         if name not in _callbacks:
             function.__name__ = function.__qualname__ = name
-            _callbacks[name] = numba.cfunc(signature, **OPTIONS, **cached)(function)
+            cached = _cached_callback(signature, function, name)
+            _callbacks[name] = cached or numba.cfunc(signature, **OPTIONS)(function)
         return _callbacks[name]
+
+
+def _cached_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
+    """Do as `numba.cfunc` does, which compiles too early to be given another cache; None where Numba has changed it."""
+    callback: Any = None
+    with cache.tolerated():
+        from numba.core.ccallback import CFunc
+
+        callback = CFunc(function, (signature.args, signature.return_type), {}, OPTIONS)
+        callback._cache = CodeCache(name)
+    if callback is not None:
+        callback.compile()
+    return callback
 
 
 def compiled_entry(function: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a function to be called from Python: compiled, or loaded, at its first call; it runs without the GIL."""
-    with _cache_in(cache_folder()) as cached:
-        entry: Callable[..., Result] = numba.njit(nogil=True, **OPTIONS, **cached)(function)
-    return entry
+    entry: Any = numba.njit(nogil=True, **OPTIONS)(function)
+    entry._cache = CodeCache(function.__name__)
+    return entry  # type: ignore[no-any-return]

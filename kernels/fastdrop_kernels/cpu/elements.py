@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from fastdrop_kernels.casts import float32_bits, float32_from_bits, float32_from_half, half_from_float32
+from fastdrop_kernels.casts import float32_bits, float32_from_bits
 from fastdrop_kernels.cpu.compiler import inlined
+from fastdrop_kernels.cpu.half import narrow_float16, widen_float16
 
 
 class Element(NamedTuple):
@@ -25,18 +26,6 @@ class Element(NamedTuple):
 def same(value: Any) -> Any:
     """Read or write a dtype that is computed in as it is."""
     return value
-
-
-@inlined
-def widen_float16(bits: Any) -> Any:
-    """Read float16."""
-    return float32_from_half(bits)
-
-
-@inlined
-def narrow_float16(value: Any) -> Any:
-    """Round to float16."""
-    return half_from_float32(value)
 
 
 @inlined
