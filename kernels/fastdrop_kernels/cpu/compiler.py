@@ -8,7 +8,6 @@ A stale or foreign kernel is then never found, and two processes that write at o
 import functools
 import pathlib
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -16,10 +15,12 @@ from typing import Any, Final, TypeVar
 import numba
 from llvmlite import binding
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
 from fastdrop_kernels.cache import digest, writable_subfolder
 from fastdrop_kernels.cpu.intrinsics import WORDS
+from fastdrop_kernels.locks import held_by_forks
 
 Result = TypeVar("Result")
 
@@ -50,7 +51,7 @@ def _cache_in(folder: pathlib.Path | None) -> Iterator[dict[str, bool]]:
 
 
 _callbacks: Final[dict[str, Any]] = {}  # for good: an address outlives its callback
-_compiling: Final = threading.Lock()  # else two threads could each compile one, and the address of the first be freed
+_compiling: Final = held_by_forks(global_compiler_lock)  # else two threads could each compile one
 
 
 def compile_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
@@ -64,7 +65,8 @@ def compile_callback(signature: Any, function: Callable[..., None], name: str) -
     with _compiling, _cache_in(cache_folder()) as cached:
         if name not in _callbacks:
             function.__name__ = function.__qualname__ = name
-            _callbacks[name] = numba.cfunc(signature, **OPTIONS, **cached)(function)
+            # A signal handler that interrupted this line may have compiled it too, and know the address.
+            _callbacks.setdefault(name, numba.cfunc(signature, **OPTIONS, **cached)(function))
         return _callbacks[name]
 
 
