@@ -62,10 +62,10 @@ def run(
             run(name, y.zero_(), y, p, seed, offset, pattern)
         else:
             torch._sync(x)  # type: ignore[attr-defined, no-untyped-call]
-            inner = torch._from_functional_tensor(x)
-            result = torch.empty_like(inner)
-            run(name, inner, result, p, seed, offset, pattern)
-            y.copy_(result)
+            copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+            copy.copy_(torch._from_functional_tensor(x))  # whose strides may be others
+            run(name, copy, copy, p, seed, offset, pattern)
+            y.copy_(copy)
         return
     if pattern is not NO_PATTERN:
         name = f"runs_{name}" if pattern.inner == 1 else f"rows_{name}"

@@ -19,7 +19,7 @@ def codes(*functions: Any) -> set[CodeType]:
 
 
 def interrupted(call: Callable[[], Any], where: set[CodeType], handler: Callable[[], Any], place: int) -> bool:
-    """Call, and once the handler too, before bytecode `place` of those run in `where`; return whether it was reached."""
+    """Call, and the handler too, before bytecode `place` of those that are run in `where`; return whether it came."""
     left = place
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

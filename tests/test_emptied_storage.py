@@ -82,7 +82,9 @@ CALLS = {
 @OFFSETS
 @pytest.mark.parametrize("name", CALLS)
 def test_emptied_storage_is_an_error(name, offset):
-    with pytest.raises(RuntimeError, match="needs memory, but got a tensor of (192|96) elements whose storage is empty"):
+    with pytest.raises(
+        RuntimeError, match="needs memory, but got a tensor of (192|96) elements whose storage is empty"
+    ):
         view = next((view for view in VIEWS if view in name), None)
         CALLS[name](emptied(offset, view=view))
 

@@ -94,9 +94,7 @@ def test_child_draws_from_a_gpus_generator(monkeypatch):
     generator = SimpleNamespace(get_offset=slow, set_offset=lambda value: None, initial_seed=lambda: 7)
     other = SimpleNamespace(get_offset=lambda: 4, set_offset=lambda value: None, initial_seed=lambda: 7)
     first = _seeds._draw_cuda(other)
-    assert is_true_meanwhile(
-        slow, lambda: _seeds._draw_cuda(generator), lambda: _seeds._draw_cuda(other) == first
-    )
+    assert is_true_meanwhile(slow, lambda: _seeds._draw_cuda(generator), lambda: _seeds._draw_cuda(other) == first)
 
 
 def test_fork_within_a_lock_of_the_thread_that_forks():

@@ -119,7 +119,8 @@ def test_without_the_pools_threads_the_caller_does_it_all(monkeypatch):
 
     x = torch.randn(COUNT)
     for after in (0, 1, 2):
-        monkeypatch.setattr(_threads, "_pool", lambda ended=Ended(after): ended)
+        ended = Ended(after)
+        monkeypatch.setattr(_threads, "_pool", lambda ended=ended: ended)
         y = fastdrop.functional.dropout(x, 0.1, seed=9)
         assert np.array_equal(y.numpy(), mask_reference.dropout(x.numpy(), 0.1, 9))
 

@@ -1,5 +1,6 @@
 """Signal handlers that drop, install and uninstall, wherever they interrupt fastdrop at just that."""
 
+import os
 import threading
 from types import SimpleNamespace
 
@@ -17,9 +18,7 @@ def test_no_seed_is_drawn_twice():
     torch.manual_seed(3)
     seeds = [_seeds.draw() for _ in range(200)]
     torch.manual_seed(3)
-    for _ in everywhere(
-        lambda: drawn.append(_seeds.draw()), codes(_seeds.draw), lambda: handled.append(_seeds.draw())
-    ):
+    for _ in everywhere(lambda: drawn.append(_seeds.draw()), codes(_seeds.draw), lambda: handled.append(_seeds.draw())):
         assert sorted([*drawn[-1:], *handled[-1:]]) == sorted(seeds[:2])
         del seeds[:2]
     assert len(handled) > 10
@@ -77,7 +76,7 @@ def test_one_callback_of_a_name_however_it_is_interrupted(monkeypatch):
 
 
 INSTALL = """
-import os, sys, torch
+import os, torch
 from interrupts import Interrupt, codes, interrupted
 import fastdrop
 from fastdrop import _install
@@ -120,11 +119,11 @@ while True:
         break
     assert code == 0, (place, code)
     place, count = place + STEP, count + 1
-print(count > 20)
+print(count > 5)
 """
 
 
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="the system has no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.parametrize(
     ("handler", "installed"),
     [("fastdrop.uninstall()", "None"), ("fastdrop.install()", "True"), ("exec('raise Interrupt')", "None")],
@@ -132,5 +131,5 @@ print(count > 20)
 )
 def test_install_that_is_interrupted(handler, installed):
     expected = "fastdrop.is_installed()" if installed == "None" else installed
-    code = INSTALL.replace("(HANDLER)", handler).replace("EXPECTED", expected).replace("STEP", "41")
+    code = INSTALL.replace("(HANDLER)", handler).replace("EXPECTED", expected).replace("STEP", "397")
     assert run_python(code) == "True"
