@@ -9,7 +9,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
 from fastdrop import _composite, _seeds
-from fastdrop._backend import has_kernel
+from fastdrop._backend import LOW, has_kernel, has_memory
 from fastdrop._key import Key, Noise, Order
 from fastdrop._layout import is_counted, run, run_
 from fastdrop._opaque import opaque
@@ -191,7 +191,7 @@ def drop_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         or x.is_inference()
         or x.is_neg()
         or (key[4] is None and not is_counted(x, key[3]))
-        or x.data_ptr() == 0
+        or (x.data_ptr() < LOW and not has_memory(x))
     ):
         return x.copy_(drop(name, x, key))  # torch's own rules and errors for all that is not plain
     if recorded:

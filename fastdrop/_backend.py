@@ -20,6 +20,7 @@ FLOATS: Final = {
 }
 STRIDED: Final = torch.strided
 PLAIN: Final = frozenset({torch.Tensor, torch.nn.Parameter})
+LOW: Final = 1 << 40  # on most systems memory has no address below, and a view's place in no memory is none above
 
 
 def has_kernel(x: torch.Tensor) -> bool:
@@ -33,6 +34,19 @@ def has_kernel(x: torch.Tensor) -> bool:
     )
 
 
+def has_memory(x: torch.Tensor) -> bool:
+    """Return whether x has memory, or needs none; raise if it had some that was taken away.
+
+    It has none if it is one of the zeros that autograd's forward mode makes, or stands for what is to be functional.
+    """
+    address = x.data_ptr()  # without memory: its place in a storage that begins at 0
+    if address >= LOW or address != x.storage_offset() * x.itemsize or x.numel() == 0:
+        return True
+    if x._is_zerotensor() or torch._is_functional_tensor(x):
+        return False
+    raise RuntimeError(f"kernel needs memory, but got a tensor of {x.numel()} elements whose storage is empty")
+
+
 def run(
     name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int, pattern: Pattern = NO_PATTERN
 ) -> None:
@@ -41,11 +55,17 @@ def run(
     x: dense; offset: 64 bits as a signed integer; pattern: how a mask that is broadcast lies over x.
     """
     count, source, target, dtype, device = x.numel(), x.data_ptr(), y.data_ptr(), FLOATS[x.dtype], x.get_device()
-    if not (source and target):
-        if x._is_zerotensor():  # zeros without memory, which autograd's forward mode makes
+    if count == 0:
+        return
+    if source < LOW and not has_memory(x):
+        if x._is_zerotensor():
             run(name, y.zero_(), y, p, seed, offset, pattern)
-        elif count:
-            raise RuntimeError(f"kernel needs memory, but got a tensor of {count} elements whose storage is empty")
+        else:
+            torch._sync(x)  # type: ignore[attr-defined, no-untyped-call]
+            copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+            copy.copy_(torch._from_functional_tensor(x))  # whose strides may be others
+            run(name, copy, copy, p, seed, offset, pattern)
+            y.copy_(copy)
         return
     if pattern is not NO_PATTERN:
         name = f"runs_{name}" if pattern.inner == 1 else f"rows_{name}"
@@ -60,6 +80,8 @@ def run_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, 
     if x.numel() != y.numel() or x.dtype is not y.dtype or x.device != y.device:
         one, other = (f"{each.numel()} of {each.dtype} on {each.device}" for each in (x, y))
         raise ValueError(f"kernel needs equal tensors, but got {one} and {other}")
+    if not has_memory(y):
+        raise ValueError("kernel needs memory for its result, but got a tensor without")
     run(name, x, y, p, seed, offset)
 
 

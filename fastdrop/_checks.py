@@ -173,11 +173,11 @@ def check_key(seed: Any, offset: Any, generator: Any) -> tuple[int | torch.Tenso
 
 
 def check_range(start: Any, count: int) -> int:
-    """Return the stream index that `count` elements start at."""
+    """Return the stream index that `count` elements start at, as a signed 64-bit integer."""
     first = integer(start, "start")
     if not 0 <= first <= (TWO_64 >> 1) - count:
         raise ValueError(f"start has to be at least 0 and start + elements at most 2**63, but got {first} + {count}")
-    return first
+    return min(first, (TWO_64 >> 1) - 1)  # only of no elements is it more
 
 
 def check_noise_sizes(noise_shape: Any) -> tuple[int | None, ...]:

@@ -13,17 +13,19 @@ from torch._C import DispatchKey
 from fastdrop import _aten
 from fastdrop._opaque import opaque
 from fastdrop._version import __version__
+from fastdrop_kernels.locks import held_by_forks
 
 COMPOSITE: Final = DispatchKey.CompositeImplicitAutograd
 NO_KEYS: Final = torch._C.DispatchKeySet(DispatchKey.Undefined)
-_changing = threading.Lock()
+_changing: Final = held_by_forks(threading.RLock())
 _installed: frozenset[str] = frozenset()  # operators that `install` asked for
 _accelerated: list[frozenset[str]] = []  # operators that `accelerated` asked for, of each block open in any thread
 _ours: Final[set[str]] = set()  # operators that are ours now
 
 # Overrides stay in the dispatcher and hand all calls to torch when they are not wanted: to take one away while another
 # thread is on its way through it crashes that thread.
-_overridden: Final[dict[str, torch.library.Library]] = {}
+_overridden: Final[set[str]] = set()
+_libraries: Final[list[torch.library.Library]] = []  # which hold the overrides
 
 
 def install(*, bernoulli: bool = False) -> None:
@@ -51,9 +53,8 @@ def install(*, bernoulli: bool = False) -> None:
     already stays as it is.
     """
     global _installed
-    with _changing:
-        _installed = _aten.names(bernoulli)
-        _update()
+    _installed = _aten.names(bernoulli)
+    _update()
 
 
 def uninstall() -> None:
@@ -70,9 +71,8 @@ def uninstall() -> None:
     False
     """
     global _installed
-    with _changing:
-        _installed = frozenset()
-        _update()
+    _installed = frozenset()
+    _update()
 
 
 @contextlib.contextmanager
@@ -90,15 +90,13 @@ def accelerated(*, bernoulli: bool = False) -> Iterator[None]:
     ...     y = torch.nn.functional.dropout(torch.ones(4096), 0.1)
     """
     operators = _aten.names(bernoulli)
-    with _changing:
-        _accelerated.append(operators)
-        _update()
+    _accelerated.append(operators)
     try:
+        _update()
         yield
     finally:
-        with _changing:
-            _accelerated.remove(operators)
-            _update()
+        _accelerated.remove(operators)
+        _update()
 
 
 def is_installed() -> bool:
@@ -113,27 +111,36 @@ def is_installed() -> bool:
     return bool(_ours)
 
 
+def _wanted() -> frozenset[str]:
+    return _installed.union(*_accelerated)
+
+
 def _update() -> None:
-    """Make the operators ours that are wanted, and no others."""
-    wanted = _installed.union(*_accelerated)
-    for name in wanted.difference(_overridden):
-        _overridden[name] = _overrides_of(name)
-    _ours.update(wanted)
-    _ours.intersection_update(wanted)
-    # Torch keeps compiled graphs on disk by what they were compiled from: F.dropout, ours or not.
-    config: Any = torch.compiler.config
-    tag = f",fastdrop-{__version__}"
-    config.cache_key_tag = config.cache_key_tag.replace(tag, "") + (tag if wanted else "")
+    """Make the operators ours that are wanted, and no others.
+
+    A signal handler may do so between any two steps of this, or end it there by an exception.
+    """
+    with _changing:
+        wanted = None
+        while wanted != (wanted := _wanted()):
+            for name in wanted.difference(_overridden):
+                _override_all_keys(name)
+                _overridden.add(name)
+            _ours.update(wanted)
+            _ours.intersection_update(wanted)
+            # Torch keeps compiled graphs on disk by what they were compiled from: F.dropout, ours or not.
+            config: Any = torch.compiler.config
+            tag = f",fastdrop-{__version__}"
+            config.cache_key_tag = config.cache_key_tag.replace(tag, "") + (tag if wanted else "")
 
 
-def _overrides_of(name: str) -> torch.library.Library:
-    """Override an operator on all keys; what is returned holds the overrides."""
+def _override_all_keys(name: str) -> None:
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    _libraries.append(library)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns where a kernel is overridden
         for key in _aten.keys(name):
             _override(library, name, key)
-    return library
 
 
 def _override(library: Any, name: str, key: str) -> None:
@@ -145,14 +152,16 @@ def _override(library: Any, name: str, key: str) -> None:
         return
     if operator.has_kernel_for_dispatch_key(COMPOSITE):
         # Such a kernel reads no key set, and not asking for one spares 0.3 us a call.
-        library.impl(name, _aten.override(name, partial(_composite, operator, native), _ours), key)
+        kernel, with_keyset = _aten.override(name, partial(_composite, operator, native), _ours), False
     else:
 
         @opaque
         def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
             return _aten.override(name, partial(native, keyset), _ours)(*args, **kwargs)
 
-        library.impl(name, kernel, key, with_keyset=True)
+        with_keyset = True
+    # An interrupted call may have done so before: then what this kernel does not take goes through that one to torch's.
+    library.impl(name, kernel, key, with_keyset=with_keyset, allow_override=True)
     operator._uncache_dispatch(getattr(DispatchKey, key))  # compilation remembers what it found here before
 
 

@@ -7,7 +7,7 @@ tensor, or None for row by row; it is what a backward keeps, for gradients come 
 import torch
 
 from fastdrop import _composite
-from fastdrop._backend import STRIDED
+from fastdrop._backend import STRIDED, has_memory
 from fastdrop._backend import run as run_kernel
 from fastdrop._broadcast import Pattern, pattern_of
 from fastdrop._key import Key, Noise, Order
@@ -33,6 +33,7 @@ def is_counted(x: torch.Tensor, order: Order) -> bool:
 
 def in_order(x: torch.Tensor, order: Order) -> torch.Tensor:
     """Return a copy of x in memory of this order."""
+    has_memory(x)  # or raises, where torch's copy would end the process
     strides = torch.empty(x.shape, device="meta").stride() if order is None else order
     return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
 

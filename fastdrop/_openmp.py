@@ -1,12 +1,14 @@
 """The OpenMP runtime that torch itself runs on.
 
-Its pool of threads is warm, follows torch.set_num_threads and is never run beside a second one. It is looked up as the
-dynamic linker sees it from torch's extension module, so it is torch's own copy, whatever else is loaded or installed.
+Its pool of threads is warm, follows torch.set_num_threads and is never run beside a second one. A process may hold
+several: torch's own copy, one that is preloaded and takes its place, one of another package that does not. So a runtime
+counts as torch's if torch sees what is set there.
 """
 
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -15,9 +17,20 @@ from fastdrop_kernels.cpu.launch import OpenMP
 SWITCH = "FASTDROP_OPENMP"  # set to 0, OpenMP is not used
 
 
-def library() -> ctypes.CDLL:
-    """Return torch's extension module; its symbols include those of all that it was linked with."""
-    return ctypes.CDLL(torch._C.__file__, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+def _libraries() -> Iterator[ctypes.CDLL]:
+    """Yield what torch's calls may lead to: what the whole process sees, and what torch's extension module does."""
+    yield ctypes.CDLL(None)
+    yield ctypes.CDLL(torch._C.__file__, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+
+
+def _is_torchs(library: ctypes.CDLL) -> bool:
+    """Return whether torch runs on a runtime; the number of threads is each thread's own, so no other one notices."""
+    threads = torch.get_num_threads()
+    try:
+        library.omp_set_num_threads(threads + 1)
+        return torch.get_num_threads() == threads + 1
+    finally:
+        library.omp_set_num_threads(threads)
 
 
 @functools.cache
@@ -26,8 +39,10 @@ def torch_openmp() -> OpenMP | None:
     if os.environ.get(SWITCH) == "0":
         return None
     try:
-        linked = library()
-        functions = linked.GOMP_parallel, linked.omp_get_thread_num, linked.omp_get_num_threads
-    except (AttributeError, OSError):  # Windows has no RTLD_NOLOAD; macOS's libomp may lack GOMP_parallel
+        for library in _libraries():
+            if hasattr(library, "GOMP_parallel") and _is_torchs(library):
+                functions = library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads
+                return OpenMP(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions))
+    except (AttributeError, OSError, TypeError):  # Windows takes no None, nor has it RTLD_NOLOAD
         return None
-    return OpenMP(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions))
+    return None  # macOS's libomp may lack GOMP_parallel

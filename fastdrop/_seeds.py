@@ -6,18 +6,24 @@ runs, so nobody waits for the GPU, and a recorded CUDA graph draws a new mask at
 
 import ctypes
 import threading
+from typing import Final
 
 import torch
 
 from fastdrop._checks import TWO_64, signed64
 from fastdrop._key import Seed
+from fastdrop_kernels.locks import held_by_forks
 
 SEED_END = (1 << 63) - 1  # what torch.randint can draw below
 PER_DRAW = 4  # a CUDA generator counts the numbers it has given, by fours
 ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: offsets near each other give seeds far off, and no two the same
 
-_own = threading.local()  # a tensor a thread: a shared one gave two threads one seed
-_advancing = threading.Lock()  # a CUDA generator is read and set by two calls
+Cell = tuple[torch.Tensor, ctypes.c_int64]  # a tensor that seeds are drawn into, and its memory
+
+# Cells that nobody draws into now. Who draws takes one out and puts it back, each by one call that nothing interrupts:
+# two threads, or a signal handler and what it interrupts, would get one seed from one cell.
+_cells: Final[list[Cell]] = []
+_advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
 
 
 def of(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None) -> Seed:
@@ -43,24 +49,30 @@ def draw(generator: torch.Generator | None = None) -> Seed:
     if generator is not None and generator.device.type != "cpu":
         return _draw_cuda(generator) if generator.device.type == "cuda" else int(draw_tensor(generator))
     try:
-        cell, value = _own.seed
-    except AttributeError:
-        value = ctypes.c_int64()
-        with torch.inference_mode(False):  # else it could be written in inference mode only
-            cell = torch.frombuffer(value, dtype=torch.int64)  # torch.empty's has no memory under functionalize
-        _own.seed = cell, value
+        cell, value = both = _cells.pop()
+    except IndexError:
+        cell, value = both = _new_cell()
     if generator is None:
         cell.random_(SEED_END)  # the keyword would cost a tenth of a microsecond, and item() another
     else:
         cell.random_(SEED_END, generator=generator)
     seed: int = value.value
+    _cells.append(both)
     return seed
+
+
+def _new_cell() -> Cell:
+    value = ctypes.c_int64()
+    with torch.inference_mode(False):  # else it could be written in inference mode only
+        return torch.frombuffer(value, dtype=torch.int64), value  # torch.empty's has no memory under functionalize
 
 
 def _draw_cuda(generator: torch.Generator) -> Seed:
     """Return a seed made of the generator's own and its count: that takes no kernel, nor waits for one."""
     if torch.cuda.is_current_stream_capturing():  # a seed taken now would be that of every replay
         return draw_tensor(generator)
+    if _advancing._is_owned():  # type: ignore[attr-defined]  # of a signal handler that came between those two calls
+        return draw()
     with _advancing:
         offset = generator.get_offset()
         generator.set_offset(offset + PER_DRAW)

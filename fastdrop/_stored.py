@@ -13,7 +13,7 @@ from torch._prims_common import suggest_memory_format
 
 from fastdrop import _composite, _cpu
 from fastdrop._autograd import is_recorded
-from fastdrop._backend import FLOATS, has_kernel
+from fastdrop._backend import FLOATS, has_kernel, has_memory
 from fastdrop._opaque import opaque
 
 
@@ -57,7 +57,7 @@ def takes(x: torch.Tensor) -> bool:
     """Return whether the kernel can read x, and nobody has to see it do so."""
     if _are_functorch_transforms_active() or is_legacy_batchedtensor(x) or _composite.is_watched():
         return False
-    return has_kernel(x) and x.is_cpu and not x.is_neg() and x.data_ptr() != 0
+    return has_kernel(x) and x.is_cpu and not x.is_neg() and has_memory(x)
 
 
 def _like(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:

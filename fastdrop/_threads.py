@@ -1,8 +1,13 @@
 """How many threads a kernel gets, and which."""
 
+import contextlib
 import functools
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
 
 import torch
 
@@ -14,6 +19,7 @@ OPENMP_GRAIN = 16_384  # elements that are worth a thread of OpenMP's: about 3 u
 WORTH_SHARING = 2 * OPENMP_GRAIN
 POOL_GRAIN = 262_144  # elements that are worth a Python thread: about 50 us
 
+_inviting: Final = threading.RLock()
 _forked = False
 
 
@@ -53,10 +59,64 @@ def run(
         worker = launch.worker().address
         launch.run_parallel(kernel, x, y, start, count, seed, offset, p, repeat, inner, threads, team, worker, *openmp)
     else:
-        share = -(-count // (threads * BLOCK)) * BLOCK
+        size = -(-count // (threads * BLOCK)) * BLOCK
 
         def run_share(i: int) -> None:
-            size = min(share, count - i)
-            launch.run(kernel, x + i * itemsize, y + i * itemsize, start + i, size, seed, offset, p, repeat, inner)
+            n = min(size, count - i)
+            launch.run(kernel, x + i * itemsize, y + i * itemsize, start + i, n, seed, offset, p, repeat, inner)
 
-        list(_pool().map(run_share, range(0, count, share)))
+        _share(run_share, range(0, count, size))
+
+
+def _share(run_share: Callable[[int], None], shares: Sequence[int]) -> None:
+    """Run all shares, in this thread and in those of the pool that come to help.
+
+    No share is being run when this returns, nor when it raises: what a signal handler raises frees the memory.
+    """
+    todo = [*shares]
+    helpers: list[None] = []  # one for each thread that helps now; like todo it is changed by calls that are atomic
+
+    def work() -> None:
+        while todo:
+            try:
+                share = todo.pop()
+            except IndexError:  # another thread was faster
+                return
+            run_share(share)
+
+    def help_out() -> None:
+        helpers.append(None)  # before it takes a share, so whoever finds no share left and no helper has found the end
+        try:
+            work()
+        finally:
+            helpers.pop()
+
+    try:
+        invited = _invite(help_out, len(todo) - 1)
+        work()
+        for helper in invited:
+            if not helper.cancel():
+                helper.result()
+    finally:
+        _stop(todo, helpers)
+
+
+def _invite(help_out: Callable[[], None], count: int) -> list[Future[None]]:
+    """Have threads of the pool called, if they can be: without them it is only slower."""
+    invited: list[Future[None]] = []
+    if not _inviting._is_owned():  # type: ignore[attr-defined]  # else a signal handler interrupts what follows
+        with _inviting, contextlib.suppress(RuntimeError):  # the interpreter ends, or the system has no more threads
+            for _ in range(count):
+                invited.append(_pool().submit(help_out))
+    return invited
+
+
+def _stop(todo: list[int], helpers: list[None]) -> None:
+    """Return when nobody works on a share, and nobody will."""
+    try:
+        todo.clear()
+        while helpers:
+            time.sleep(0.001)
+    except BaseException:  # another signal's
+        _stop(todo, helpers)
+        raise

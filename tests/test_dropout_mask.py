@@ -53,6 +53,30 @@ def test_mask_from_a_start(p, start):
     assert np.array_equal(dropout_mask((30, 100), p, seed=6, offset=7, start=start).numpy(), wanted)
 
 
+@pytest.mark.parametrize("size", [0, (0,), (3, 0), (0, 5, 2)], ids=str)
+@pytest.mark.parametrize("start", [0, 1, 2**63 - 1, 2**63])
+def test_no_elements_from_any_start(size, start):
+    wanted = torch.empty(size, dtype=torch.bool)
+    for mask in (
+        dropout_mask(size, 0.3, seed=6, offset=2**64 - 1, start=start),
+        torch.ops.fastdrop.dropout_mask(wanted.shape, 0.3, torch.tensor(6), 0, min(start, 2**63 - 1)),
+    ):
+        assert mask.shape == wanted.shape and mask.dtype is torch.bool
+
+
+@pytest.mark.parametrize("count", [1, 8, 1000, 1025])
+def test_up_to_the_last_element(count):
+    index = np.arange(2**63 - count, 2**63, dtype=np.uint64)
+    wanted = oracle.mask_reference.keep_mask(index, 0.3, 6, 7)
+    assert np.array_equal(dropout_mask(count, 0.3, seed=6, offset=7, start=2**63 - count).numpy(), wanted)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_beyond_the_last_element(size):
+    with pytest.raises(ValueError, match=r"start \+ elements at most 2\*\*63"):
+        dropout_mask(size, 0.3, seed=6, start=2**63 + 1 - size)
+
+
 def test_parts_of_a_mask_make_the_whole():
     whole = dropout_mask(100_000, 0.3, seed=6)
     cuts = [0, 1, 9, 1024, 5000, 5000, 77_777, 100_000]

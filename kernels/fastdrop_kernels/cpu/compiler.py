@@ -1,16 +1,17 @@
 """How CPU kernels are compiled: once for all processes, where the cache can keep them (see code_cache.py)."""
 
-import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import numba
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
 from fastdrop_kernels import cache
 from fastdrop_kernels.cpu.code_cache import CodeCache
 from fastdrop_kernels.cpu.intrinsics import WORDS
+from fastdrop_kernels.locks import held_by_forks
 
 Result = TypeVar("Result")
 
@@ -19,7 +20,7 @@ OPTIONS: Final = {"error_model": "numpy"}
 inlined: Final = register_jitable(forceinline=True)  # LLVM alone would call the larger ones, with their counts unknown
 
 _callbacks: Final[dict[str, Any]] = {}  # for good: an address outlives its callback
-_compiling: Final = threading.Lock()  # else two threads could each compile one, and the address of the first be freed
+_compiling: Final = held_by_forks(global_compiler_lock)  # else two threads could each compile one
 
 
 def compile_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
@@ -32,8 +33,9 @@ def compile_callback(signature: Any, function: Callable[..., None], name: str) -
     with _compiling:
         if name not in _callbacks:
             function.__name__ = function.__qualname__ = name
-            cached = _cached_callback(signature, function, name)
-            _callbacks[name] = cached or numba.cfunc(signature, **OPTIONS)(function)
+            callback = _cached_callback(signature, function, name) or numba.cfunc(signature, **OPTIONS)(function)
+            # A signal handler that interrupted the line above may have compiled it too, and know the address.
+            _callbacks.setdefault(name, callback)
         return _callbacks[name]
 
 

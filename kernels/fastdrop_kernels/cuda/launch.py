@@ -16,6 +16,7 @@ from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
 from fastdrop_kernels.cuda.kernels import cubin, entry_name
 from fastdrop_kernels.cuda.packages import check_driver, core
 from fastdrop_kernels.formulas import FORMULAS, formula_name
+from fastdrop_kernels.locks import held_by_forks
 
 THREADS: Final = 256  # of a block
 TILES_PER_THREAD: Final = 4  # in large launches: what a thread computes once it then uses four times
@@ -45,7 +46,7 @@ def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float, float
     return numbers
 
 
-_loading: Final = threading.Lock()  # else threads that ask at once would each compile
+_loading: Final = held_by_forks(threading.RLock())  # else threads that ask at once would each compile
 
 
 def load(name: str, dtype: str, device: int) -> Kernel:
