@@ -1,21 +1,19 @@
 """Dropout of the weights of any module."""
 
-import contextlib
-import operator
-import threading
-from collections.abc import Collection, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch.compiler import is_dynamo_compiling
+from torch.nn.parameter import is_lazy
 
 from fastdrop import _seeds, functional
 from fastdrop._checks import check_probability
+from fastdrop._opaque import opaque
+from fastdrop.modules.views import Change, Substitution
+from fastdrop.modules.weights import default_weights, weights_of
 from fastdrop.modules.wrapper import Wrapper
-
-RECURRENT: Final = (torch.nn.RNNBase, torch.nn.RNNCellBase)
-
-_swapping = threading.RLock()  # while one thread has a module's weights swapped, none may take these for its own
 
 
 class DropConnect(Wrapper):
@@ -67,6 +65,9 @@ class DropConnect(Wrapper):
     To save memory checkpoint this module, not parts of the wrapped one, which would run again with whole weights.
     """
 
+    p: float = 0.5
+    _names: tuple[str, ...] | None = None  # that were given
+
     def __init__(
         self,
         module: torch.nn.Module,
@@ -75,49 +76,56 @@ class DropConnect(Wrapper):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
+        vars(self)["_names"] = weights  # which is checked with the module
         super().__init__(module, generator)
-        self.p = check_probability(p)
-        self.weights = tuple(_default_weights(module) if weights is None else _checked(weights, module))
-        if not self.weights:
-            names = list(dict(module.named_parameters()))
-            raise ValueError(f"nothing to drop in {type(module).__name__}: name some of its parameters, {names}")
+        self.weights, self.p = weights, check_probability(p)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of what is dropped: those that were given, or of the weights that the module has now."""
+        return self._names or tuple(weight.path for weight in default_weights(self.wrapped))
+
+    @weights.setter
+    def weights(self, names: Sequence[str] | None) -> None:
+        self._names = names and tuple(weight.path for weight in weights_of(self.wrapped, names))
+
+    def _check(self, wrapped: Any) -> None:
+        super()._check(wrapped)
+        if any(is_lazy(parameter) for parameter in wrapped.parameters()):
+            kind = type(wrapped).__name__
+            raise ValueError(f"{kind} has parameters without a size: call it once before it is wrapped")
+        weights_of(wrapped, self._names)
 
     def forward(self, *args: Any, seed: int | torch.Tensor | None = None, offset: int = 0, **kwargs: Any) -> Any:
         """Return the module's result; seed and offset as in `functional.dropout`."""
         if not self.training or self.p == 0.0:
             return self.wrapped(*args, **kwargs)
-        with contextlib.nullcontext() if is_dynamo_compiling() else _swapping:  # a compiled module is not swapped
-            dropped = {name: self._dropped(i, name, seed, offset) for i, name in enumerate(self.weights)}
-            return torch.func.functional_call(self.wrapped, dropped, args, kwargs)
+        if not is_dynamo_compiling():
+            return self._run(args, kwargs, seed, offset)
+        dropped: dict[str, torch.Tensor] = {}
+        seen: list[torch.Tensor] = []
+        for i, weight in enumerate(weights_of(self.wrapped, self._names)):
+            if weight.value is None:  # computed in the wrapped module, of which a graph can have no view
+                torch._dynamo.graph_break("a weight that DropConnect drops is computed in the wrapped module")
+                return self._run(args, kwargs, seed, offset)
+            if not any(weight.value is one for one in seen):
+                seen.append(weight.value)
+                dropped[weight.path] = self._change(i, seed, offset)(weight.value)
+        return torch.func.functional_call(self.wrapped, dropped, args, kwargs)  # seen in this graph only
 
-    def _dropped(self, index: int, name: str, seed: int | torch.Tensor | None, offset: int) -> torch.Tensor:
-        weight = operator.attrgetter(name)(self.wrapped)  # looked up at each call: it may have been moved, or tied
-        return functional.dropout(weight, self.p, **self.key(_seeds.part(seed, index), offset))
+    @opaque
+    def _run(self, args: Any, kwargs: Any, seed: int | torch.Tensor | None, offset: int) -> Any:
+        substitution = Substitution()
+        for i, weight in enumerate(weights_of(self.wrapped, self._names)):
+            if weight.value is None:
+                substitution.change_attribute(weight.owner, weight.name, self._change(i, seed, offset))
+            else:
+                substitution.change(weight.value, self._change(i, seed, offset))
+        return substitution.view(self.wrapped)(*args, **kwargs)
+
+    def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:
+        return partial(functional.dropout, p=self.p, **self.key(_seeds.part(seed, index), offset))
 
     def extra_repr(self) -> str:
         """Show the module, p, and what is dropped."""
         return f"{super().extra_repr()}, p={self.p}, weights={self.weights}"
-
-
-def _default_weights(module: torch.nn.Module) -> list[str]:
-    """Return the names of a module's weights, each once; of recurrent layers those of the recurrent ones."""
-    parameters = dict(module.named_parameters())
-    owners = dict(module.named_modules())
-    names = []
-    for name, parameter in parameters.items():
-        path, _, last = name.rpartition(".")
-        part = "weight_hh" if isinstance(owners[path], RECURRENT) else "weight"
-        if part in last and parameter.dim() >= 2:
-            names.append(name)
-    return names
-
-
-def _checked(weights: Any, module: torch.nn.Module) -> Collection[str]:
-    """Return names, each once, if they are those of parameters of the module."""
-    if not isinstance(weights, Sequence) or isinstance(weights, str) or not all(isinstance(n, str) for n in weights):
-        raise TypeError(f"weights has to be a sequence of names of parameters, but got {weights!r}")
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    for name in weights:
-        if name not in parameters:
-            raise ValueError(f"weights has to name parameters of the module, {list(parameters)}, but got {name!r}")
-    return dict.fromkeys(weights)
