@@ -87,14 +87,19 @@ class DropConnect(Wrapper):
 
     @weights.setter
     def weights(self, names: Sequence[str] | None) -> None:
-        self._names = names and tuple(weight.path for weight in weights_of(self.wrapped, names))
+        found = weights_of(self.wrapped, names)
+        self._names = None if names is None else tuple(weight.path for weight in found)
 
     def _check(self, wrapped: Any) -> None:
         super()._check(wrapped)
         if any(is_lazy(parameter) for parameter in wrapped.parameters()):
             kind = type(wrapped).__name__
             raise ValueError(f"{kind} has parameters without a size: call it once before it is wrapped")
-        weights_of(wrapped, self._names)
+        substitution = Substitution()
+        for weight in weights_of(wrapped, self._names):
+            substitution.change(weight, lambda value: value)
+        for module in wrapped.modules():
+            substitution.view(module)  # raises where it could not be seen
 
     def forward(self, *args: Any, seed: int | torch.Tensor | None = None, offset: int = 0, **kwargs: Any) -> Any:
         """Return the module's result; seed and offset as in `functional.dropout`."""
@@ -117,10 +122,7 @@ class DropConnect(Wrapper):
     def _run(self, args: Any, kwargs: Any, seed: int | torch.Tensor | None, offset: int) -> Any:
         substitution = Substitution()
         for i, weight in enumerate(weights_of(self.wrapped, self._names)):
-            if weight.value is None:
-                substitution.change_attribute(weight.owner, weight.name, self._change(i, seed, offset))
-            else:
-                substitution.change(weight.value, self._change(i, seed, offset))
+            substitution.change(weight, self._change(i, seed, offset))
         return substitution.view(self.wrapped)(*args, **kwargs)
 
     def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:

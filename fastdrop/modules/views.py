@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.nn import Module, RNNBase
 
+from fastdrop.modules.weights import Weight
+
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -22,14 +24,12 @@ class Substitution:
         self._changes: dict[int, tuple[Module, dict[str, Change]]] = {}  # of a module and its views, which share vars
         self._changed: dict[tuple[int, str], torch.Tensor] = {}
 
-    def change(self, tensor: torch.Tensor, change: Change) -> None:
-        """Have a tensor seen changed, by whatever name; once."""
-        if id(tensor) not in self._tensors:
-            self._tensors[id(tensor)] = tensor, change(tensor)
-
-    def change_attribute(self, owner: Module, name: str, change: Change) -> None:
-        """Have an attribute seen changed that is computed when it is read, or by a hook that sets it."""
-        self._changes.setdefault(id(vars(owner)), (owner, {}))[1][name] = change
+    def change(self, weight: Weight, change: Change) -> None:
+        """Have a weight seen changed, by whatever name; once."""
+        if weight.value is None:  # it is computed when it is read, or by a hook that sets it
+            self._changes.setdefault(id(vars(weight.owner)), (weight.owner, {}))[1][weight.name] = change
+        elif id(weight.value) not in self._tensors:
+            self._tensors[id(weight.value)] = weight.value, change(weight.value)
 
     def view(self, module: Module) -> Module:
         """Return a module's view."""
@@ -46,9 +46,9 @@ class Substitution:
         """Return a module that runs what is bound to itself, and so cannot be seen otherwise than it is."""
         is_changed = any(id(parameter) in self._tensors for parameter in module.parameters())
         if is_changed or any(id(vars(child)) in self._changes for child in module.modules()):
-            raise RuntimeError(
-                f"weights are dropped for a forward that is its class's, but {type(module).__name__} has another one: "
-                "compile, script or hook what drops them, not what is in it"
+            raise TypeError(
+                f"no weight of {type(module).__name__} can be dropped, as its forward is not its class's but its own: "
+                "compile, script or hook what is around the DropConnect, not what is in it"
             )
         return module
 
@@ -86,7 +86,7 @@ class View:
         itself: Any = module
         while isinstance(itself, View):
             itself = itself.__module
-        view: Module = object.__new__(_class_of(type(itself), names))
+        view: Module = object.__new__(_class_of(type(itself), names))  # type: ignore[arg-type]
         object.__setattr__(view, "__dict__", vars(itself))
         object.__setattr__(view, "_View__module", module)
         object.__setattr__(view, "_View__substitution", substitution)
@@ -96,14 +96,14 @@ class View:
         return self.__substitution.seen(getattr(self.__module, name))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        module = self.__module
+        module: Any = self.__module
         setattr(module, name, value)
         self.__substitution.assigned(module, name, getattr(module, name) if isinstance(module, View) else value)
 
     def __delattr__(self, name: str) -> None:
         delattr(self.__module, name)
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: Any) -> bool:
         return isinstance(other, Module) and vars(self) is vars(other)
 
     def __hash__(self) -> int:
@@ -146,9 +146,12 @@ class _Children(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._children)
 
+    def values(self) -> Any:  # much faster than by name
+        return [self._substitution.seen(child) for child in self._children.values()]
+
 
 @functools.lru_cache(256)  # a parametrized module has a class of its own, which is not to be kept for ever
-def _class_of(kind: type[Module], names: frozenset[str]) -> type:
+def _class_of(kind: Any, names: frozenset[str]) -> type:
     """Return the class of views of a class's instances, whose attributes of these names are no registered ones."""
     body: dict[str, Any] = {name: _attribute(name) for name in names}
     body |= {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}

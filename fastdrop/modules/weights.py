@@ -35,7 +35,7 @@ def weights_of(module: Module, names: Any) -> list[Weight]:
 
 
 def default_weights(module: Module) -> list[Weight]:
-    """Return all of a module's weights, of two dimensions or more, each once; of recurrent layers the recurrent ones."""
+    """Return a module's weights of two dimensions or more, each once; of recurrent layers the recurrent ones."""
     found: dict[str, Weight] = {}
     _add_default(module, "", found, set())
     return list(found.values())
@@ -91,5 +91,6 @@ def _counts(owner: Module, name: str, parameter: torch.Tensor | None, memo: set[
 
 def _parametrizations(owner: Module) -> Any:
     """Return what `torch.nn.utils.parametrize` computes a module's tensors by, by name."""
-    modules = owner._modules.get("parametrizations")
-    return modules if isinstance(modules, ModuleDict) else {}
+    children = owner._modules
+    parametrizations = children["parametrizations"] if "parametrizations" in children else None  # noqa: SIM401  # scripted
+    return parametrizations if isinstance(parametrizations, ModuleDict) else {}

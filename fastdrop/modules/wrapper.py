@@ -63,6 +63,8 @@ class Wrapper(Keyed):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "parametrizations":
+            raise TypeError(f"what {type(self).__name__} wraps can be parametrized, not itself: name its `wrapped`")
         is_own = name in vars(self) or hasattr(type(self), name)
         if name == "wrapped" and isinstance(value, torch.nn.Module):
             if name in self._modules:
