@@ -1,7 +1,10 @@
 """DropConnect beside other threads: none waits for another, and none sees another's dropped weights."""
 
+import copy
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -131,21 +134,49 @@ def test_a_checkpoint_within_has_the_same_masks(use_reentrant):
     saving = Saving(*plain)
     results = []
     for module in (plain, saving):
-        y = DropConnect(module, 0.5)(x, seed=3)
-        results.append([y, *torch.autograd.grad(y.square().sum(), x)] if not use_reentrant else [y])
-        if use_reentrant:
-            x.grad = None
-            y.square().sum().backward()
-            results[-1].append(x.grad)
+        y, x.grad = DropConnect(module, 0.5)(x, seed=3), None
+        y.square().sum().backward()
+        results.append([y, x.grad])
     assert all(map(torch.equal, *results))
 
 
 def test_nested_ones_drop_what_the_other_has_dropped():
     layer = DropConnect(nn.Sequential(DropConnect(nn.Linear(64, 64, bias=False), 0.5)), 0.5)
-    torch.nn.init.ones_(layer[0].weight if hasattr(layer, "__getitem__") else layer.get_submodule("0").weight)
+    nn.init.ones_(layer.get_parameter("0.weight"))
     torch.manual_seed(3)
     y = layer(torch.eye(64))
     torch.manual_seed(3)
     wanted = dropout(dropout(torch.ones(64, 64), 0.5), 0.5)
     assert torch.equal(y.t(), wanted)
     assert set(wanted.unique().tolist()) == {0.0, 4.0}
+
+
+def test_a_view_is_equal_to_its_module_shares_its_state_and_is_gone_with_the_call():
+    class Counting(nn.Linear):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            self.register_buffer("last", x)
+            return super().forward(x)
+
+    layer, results = DropConnect(nn.Sequential(Counting(8, 8), nn.Linear(8, 8)), 0.5), {}
+    first = layer.wrapped[0]
+
+    def look(module: nn.Module, *_: object) -> None:
+        results[module] = copy.deepcopy(module), weakref.ref(module.weight)
+        assert module == first and first == module and isinstance(module, Counting)
+        assert module != layer.wrapped[1]
+
+    first.register_forward_hook(look)
+    gc.disable()
+    try:
+        with torch.no_grad():
+            x = torch.ones(8)
+            layer(x)
+        twin, weight = results[first]
+        assert weight() is None
+    finally:
+        gc.enable()
+    assert first.calls == 1 and first.last is x
+    assert type(twin) is Counting and torch.equal(twin.weight, first.weight)

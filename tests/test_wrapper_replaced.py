@@ -206,11 +206,11 @@ def test_members_named_like_a_wrappers_own_are_left_alone(make, plain, x):
     layer.load_state_dict({name: value for name, value in layer.state_dict().items()}, assign=True)
     layer.eval()
     assert layer(x).shape == wanted.shape
-    values = {name: torch.zeros_like(value) for name, value in layer.named_parameters()}
-    functional_call(layer, values, (x,))
+    values = {name: torch.zeros_like(value) for name, value in module.named_parameters(recurse=False)}
+    assert not torch.equal(functional_call(layer, values, (x,)), wanted)
     with pytest.raises(AttributeError, match="wrapped is a child of .* too: set it there"):
         layer.wrapped = plain()
     if make is DropConnect:
-        assert layer.weights == ("p", "weights.weight", "wrapped.weight")
+        assert layer.weights == ("weights.weight", "wrapped.weight")
         layer.p = 1.0
         assert torch.equal(layer.train()(x), ((module.wrapped.bias * module.key) + 3).expand(8, 8))

@@ -25,21 +25,25 @@ class DropConnect(Wrapper):
     Parameters
     ----------
     module : torch.nn.Module
-        The module, which is then the attribute `wrapped`. All arguments of calls are passed to it, but seed and offset.
+        The module, which is then the attribute `wrapped`, and can be replaced there. All arguments of calls are passed
+        to it, but seed and offset.
     p : float in [0, 1]
         Probability of a weight being zeroed.
     weights : sequence of str, optional
-        Names of the parameters to drop, as in `module.named_parameters()`. Default: those of two dimensions or more
-        with "weight" in their name; of recurrent layers and cells only `weight_hh...`, the recurrent ones.
+        Names of the parameters to drop, as in `module.named_parameters()`, or of what the module computes of them.
+        Default: those of two dimensions or more with "weight" in their name; of recurrent layers and cells only
+        `weight_hh...`, the recurrent ones; of parametrized, normed and pruned weights what is computed.
     generator : torch.Generator, optional
         Where seeds are drawn, one a weight and call; default: torch's.
 
     Raises
     ------
     ValueError
-        If p is outside [0, 1], if weights names no parameter of the module, or if there is nothing to drop.
+        If p is outside [0, 1], if weights names no parameter of the module, if there is nothing to drop, or if a lazy
+        module has not been called yet.
     TypeError
-        If module is no torch.nn.Module, or weights no sequence of names.
+        If module is no torch.nn.Module, or weights no sequence of names; if what has a weight is scripted, compiled, or
+        has a forward of its own that is not its class's.
 
     Examples
     --------
@@ -61,8 +65,9 @@ class DropConnect(Wrapper):
     Under a key, weight i of `weights` has the mask of (seed + i * 0x9E3779B97F4A7C15 modulo 2**64, offset): the first
     that of the key itself, and no two the same.
 
-    The wrapped module sees dropped weights while it runs, as in `torch.func.functional_call`, in one thread at a time.
-    To save memory checkpoint this module, not parts of the wrapped one, which would run again with whole weights.
+    The wrapped module's forward and hooks run with a view in its place: of its class, with all its state, equal to it,
+    but with dropped weights. Nobody else sees these, neither other threads nor who saves a state_dict meanwhile. Compile
+    the DropConnect, not a module in it; a module that computes its weights runs outside of the graph.
     """
 
     p: float = 0.5

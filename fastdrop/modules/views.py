@@ -109,6 +109,10 @@ class View:
     def __hash__(self) -> int:
         return hash(self.__module)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Have the module itself copied and saved."""
+        return self.__module.__reduce_ex__(protocol)
+
     @property
     def _modules(self) -> Mapping[str, Any]:
         return _Children(self.__substitution, self.__module._modules)
