@@ -164,7 +164,7 @@ def test_a_view_is_equal_to_its_module_shares_its_state_and_is_gone_with_the_cal
     first = layer.wrapped[0]
 
     def look(module: nn.Module, *_: object) -> None:
-        results[module] = copy.deepcopy(module), weakref.ref(module.weight)
+        results[first] = copy.deepcopy(module), weakref.ref(module.weight), {first: "found"}[module]
         assert module == first and first == module and isinstance(module, Counting)
         assert module != layer.wrapped[1]
 
@@ -174,7 +174,7 @@ def test_a_view_is_equal_to_its_module_shares_its_state_and_is_gone_with_the_cal
         with torch.no_grad():
             x = torch.ones(8)
             layer(x)
-        twin, weight = results[first]
+        twin, weight, _ = results[first]
         assert weight() is None
     finally:
         gc.enable()

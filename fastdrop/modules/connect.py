@@ -66,8 +66,8 @@ class DropConnect(Wrapper):
     that of the key itself, and no two the same.
 
     The wrapped module's forward and hooks run with a view in its place: of its class, with all its state, equal to it,
-    but with dropped weights. Nobody else sees these, neither other threads nor who saves a state_dict meanwhile. Compile
-    the DropConnect, not a module in it; a module that computes its weights runs outside of the graph.
+    but with dropped weights. Nobody else sees these: no other thread, nor who saves a state_dict meanwhile. Compile the
+    DropConnect, not a module in it; a module that computes its weights runs outside of the graph.
     """
 
     p: float = 0.5
