@@ -36,7 +36,11 @@ class Substitution:
         own = vars(module)
         if "forward" in own or isinstance(module, torch.jit.ScriptModule):
             return self._unchanged(module)
-        names = [name for name, value in own.items() if isinstance(value, Module)]  # which are no registered children
+        names: list[str] = []
+        if not type(module).__module__.startswith(
+            "torch.nn.modules."
+        ):  # no forward of these reads an unregistered module
+            names += [name for name, value in own.items() if isinstance(value, Module)]
         if id(own) in self._changes:
             names += self._changes[id(own)][1]
         is_bare = not (names or own.get("_parameters", True) or own["_modules"])
