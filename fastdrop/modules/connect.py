@@ -1,21 +1,19 @@
 """Dropout of the weights of any module."""
 
-import contextlib
-import operator
-import threading
-from collections.abc import Collection, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch.compiler import is_dynamo_compiling
+from torch.nn.parameter import is_lazy
 
 from fastdrop import _seeds, functional
 from fastdrop._checks import check_probability
+from fastdrop._opaque import opaque
+from fastdrop.modules.views import Change, Substitution
+from fastdrop.modules.weights import default_weights, weights_of
 from fastdrop.modules.wrapper import Wrapper
-
-RECURRENT: Final = (torch.nn.RNNBase, torch.nn.RNNCellBase)
-
-_swapping = threading.RLock()  # while one thread has a module's weights swapped, none may take these for its own
 
 
 class DropConnect(Wrapper):
@@ -27,21 +25,25 @@ class DropConnect(Wrapper):
     Parameters
     ----------
     module : torch.nn.Module
-        The module, which is then the attribute `wrapped`. All arguments of calls are passed to it, but seed and offset.
+        The module, which is then the attribute `wrapped`, and can be replaced there. All arguments of calls are passed
+        to it, but seed and offset.
     p : float in [0, 1]
         Probability of a weight being zeroed.
     weights : sequence of str, optional
-        Names of the parameters to drop, as in `module.named_parameters()`. Default: those of two dimensions or more
-        with "weight" in their name; of recurrent layers and cells only `weight_hh...`, the recurrent ones.
+        Names of the parameters to drop, as in `module.named_parameters()`, or of what the module computes of them.
+        Default: those of two dimensions or more with "weight" in their name; of recurrent layers and cells only
+        `weight_hh...`, the recurrent ones; of parametrized, normed and pruned weights what is computed.
     generator : torch.Generator, optional
         Where seeds are drawn, one a weight and call; default: torch's.
 
     Raises
     ------
     ValueError
-        If p is outside [0, 1], if weights names no parameter of the module, or if there is nothing to drop.
+        If p is outside [0, 1], if weights names no parameter of the module, if there is nothing to drop, or if a lazy
+        module has not been called yet.
     TypeError
-        If module is no torch.nn.Module, or weights no sequence of names.
+        If module is no torch.nn.Module, or weights no sequence of names; if what has a weight is scripted, compiled, or
+        has a forward of its own that is not its class's.
 
     Examples
     --------
@@ -63,9 +65,13 @@ class DropConnect(Wrapper):
     Under a key, weight i of `weights` has the mask of (seed + i * 0x9E3779B97F4A7C15 modulo 2**64, offset): the first
     that of the key itself, and no two the same.
 
-    The wrapped module sees dropped weights while it runs, as in `torch.func.functional_call`, in one thread at a time.
-    To save memory checkpoint this module, not parts of the wrapped one, which would run again with whole weights.
+    The wrapped module's forward and hooks run with a view in its place: of its class, with all its state, equal to it,
+    but with dropped weights. Nobody else sees these: no other thread, nor who saves a state_dict meanwhile. Compile the
+    DropConnect, not a module in it; a module that computes its weights runs outside of the graph.
     """
+
+    p: float = 0.5
+    _names: tuple[str, ...] | None = None  # that were given
 
     def __init__(
         self,
@@ -75,49 +81,58 @@ class DropConnect(Wrapper):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
+        vars(self)["_names"] = weights  # which is checked with the module
         super().__init__(module, generator)
-        self.p = check_probability(p)
-        self.weights = tuple(_default_weights(module) if weights is None else _checked(weights, module))
-        if not self.weights:
-            names = list(dict(module.named_parameters()))
-            raise ValueError(f"nothing to drop in {type(module).__name__}: name some of its parameters, {names}")
+        self.weights, self.p = weights, check_probability(p)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of what is dropped: those that were given, or of the weights that the module has now."""
+        return self._names or tuple(weight.path for weight in default_weights(self.wrapped))
+
+    @weights.setter
+    def weights(self, names: Sequence[str] | None) -> None:
+        found = weights_of(self.wrapped, names)
+        self._names = None if names is None else tuple(weight.path for weight in found)
+
+    def _check(self, wrapped: Any) -> None:
+        super()._check(wrapped)
+        if any(is_lazy(parameter) for parameter in wrapped.parameters()):
+            kind = type(wrapped).__name__
+            raise ValueError(f"{kind} has parameters without a size: call it once before it is wrapped")
+        substitution = Substitution()
+        for weight in weights_of(wrapped, self._names):
+            substitution.change(weight, lambda value: value)
+        for module in wrapped.modules():
+            substitution.view(module)  # raises where it could not be seen
 
     def forward(self, *args: Any, seed: int | torch.Tensor | None = None, offset: int = 0, **kwargs: Any) -> Any:
         """Return the module's result; seed and offset as in `functional.dropout`."""
         if not self.training or self.p == 0.0:
             return self.wrapped(*args, **kwargs)
-        with contextlib.nullcontext() if is_dynamo_compiling() else _swapping:  # a compiled module is not swapped
-            dropped = {name: self._dropped(i, name, seed, offset) for i, name in enumerate(self.weights)}
-            return torch.func.functional_call(self.wrapped, dropped, args, kwargs)
+        if not is_dynamo_compiling():
+            return self._run(args, kwargs, seed, offset)
+        dropped: dict[str, torch.Tensor] = {}
+        seen: list[torch.Tensor] = []
+        for i, weight in enumerate(weights_of(self.wrapped, self._names)):
+            if weight.value is None:  # computed in the wrapped module, of which a graph can have no view
+                torch._dynamo.graph_break("a weight that DropConnect drops is computed in the wrapped module")
+                return self._run(args, kwargs, seed, offset)
+            if not any(weight.value is one for one in seen):
+                seen.append(weight.value)
+                dropped[weight.path] = self._change(i, seed, offset)(weight.value)
+        return torch.func.functional_call(self.wrapped, dropped, args, kwargs)  # seen in this graph only
 
-    def _dropped(self, index: int, name: str, seed: int | torch.Tensor | None, offset: int) -> torch.Tensor:
-        weight = operator.attrgetter(name)(self.wrapped)  # looked up at each call: it may have been moved, or tied
-        return functional.dropout(weight, self.p, **self.key(_seeds.part(seed, index), offset))
+    @opaque
+    def _run(self, args: Any, kwargs: Any, seed: int | torch.Tensor | None, offset: int) -> Any:
+        substitution = Substitution()
+        for i, weight in enumerate(weights_of(self.wrapped, self._names)):
+            substitution.change(weight, self._change(i, seed, offset))
+        return substitution.view(self.wrapped)(*args, **kwargs)
+
+    def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:
+        return partial(functional.dropout, p=self.p, **self.key(_seeds.part(seed, index), offset))
 
     def extra_repr(self) -> str:
         """Show the module, p, and what is dropped."""
         return f"{super().extra_repr()}, p={self.p}, weights={self.weights}"
-
-
-def _default_weights(module: torch.nn.Module) -> list[str]:
-    """Return the names of a module's weights, each once; of recurrent layers those of the recurrent ones."""
-    parameters = dict(module.named_parameters())
-    owners = dict(module.named_modules())
-    names = []
-    for name, parameter in parameters.items():
-        path, _, last = name.rpartition(".")
-        part = "weight_hh" if isinstance(owners[path], RECURRENT) else "weight"
-        if part in last and parameter.dim() >= 2:
-            names.append(name)
-    return names
-
-
-def _checked(weights: Any, module: torch.nn.Module) -> Collection[str]:
-    """Return names, each once, if they are those of parameters of the module."""
-    if not isinstance(weights, Sequence) or isinstance(weights, str) or not all(isinstance(n, str) for n in weights):
-        raise TypeError(f"weights has to be a sequence of names of parameters, but got {weights!r}")
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    for name in weights:
-        if name not in parameters:
-            raise ValueError(f"weights has to name parameters of the module, {list(parameters)}, but got {name!r}")
-    return dict.fromkeys(weights)

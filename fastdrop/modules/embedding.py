@@ -1,6 +1,9 @@
 """Dropout of whole words of an embedding, as a module."""
 
+from typing import Any
+
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from fastdrop._checks import check_probability
 from fastdrop.functional.embedding import drop_words
@@ -15,8 +18,8 @@ class EmbeddingDropout(Wrapper):
     Parameters
     ----------
     embedding : torch.nn.Embedding
-        The embedding, which is then the attribute `wrapped`. It is called as it is: its padding_idx, max_norm,
-        scale_grad_by_freq and sparse, its hooks, and a subclass's forward count.
+        The embedding, or a module around one, which is then the attribute `wrapped`. It is called as it is: its
+        padding_idx, max_norm, scale_grad_by_freq and sparse, its hooks, and a subclass's forward count.
     p : float in [0, 1]
         Probability of a word being dropped.
     generator : torch.Generator, optional
@@ -37,24 +40,41 @@ class EmbeddingDropout(Wrapper):
     >>> y = layer(words, seed=7, offset=step)  # the mask of (7, step), on any machine
     """
 
-    wrapped: torch.nn.Embedding
+    p: float = 0.5
 
     def __init__(
         self, embedding: torch.nn.Embedding, p: float = 0.5, *, generator: torch.Generator | None = None
     ) -> None:
-        if not isinstance(embedding, torch.nn.Embedding):
-            raise TypeError(f"EmbeddingDropout needs a torch.nn.Embedding, but got {type(embedding).__name__}")
         super().__init__(embedding, generator)
         self.p = check_probability(p)
 
+    def _check(self, wrapped: Any) -> None:
+        if not isinstance(wrapped, torch.nn.Module) or _embedding(wrapped) is None:
+            raise TypeError(f"EmbeddingDropout needs a torch.nn.Embedding, but got {type(wrapped).__name__}")
+
     def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
         """Return the words' rows; seed and offset as in `functional.embedding_dropout`."""
-        if self.wrapped.max_norm is not None:
+        embedding = _embedding(self.wrapped)
+        if embedding.max_norm is not None:
             input = input.contiguous()  # see `functional.embedding_dropout`
         rows = self.wrapped(input)
         key = self.key(seed, offset)
-        return drop_words(rows, input, self.wrapped.num_embeddings, check_probability(self.p), self.training, **key)
+        return drop_words(rows, input, _vocabulary(embedding), check_probability(self.p), self.training, **key)
 
     def extra_repr(self) -> str:
         """Show the embedding and p."""
         return f"{super().extra_repr()}, p={self.p}"
+
+
+def _embedding(module: torch.nn.Module) -> Any:
+    """Return the embedding that a module is or, where that has been replaced by one around it, has in it."""
+    if isinstance(module, torch.nn.Embedding):
+        return module
+    return next((child for child in module.modules() if isinstance(child, torch.nn.Embedding)), None)
+
+
+def _vocabulary(embedding: torch.nn.Embedding) -> int:
+    """Return of how many words there is to be a mask; that of a word does not depend on it."""
+    if is_parametrized(embedding, "weight"):  # it would be computed
+        return embedding.num_embeddings
+    return max(embedding.num_embeddings, embedding.weight.shape[0])  # it may have been replaced; or is in shards, empty
