@@ -11,11 +11,11 @@ import numpy as np
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
-from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, block_threshold, choose, fill_piece
+from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, HIGHEST_DRAW, PIECE, block_threshold, choose, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, stack_words
-from fastdrop_kernels.cpu.results import is_streamed, write
+from fastdrop_kernels.cpu.intrinsics import address_of, prefetch, stack_words
+from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -38,6 +38,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
+        distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)  # what is next in a block's rows
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
             row, column = first // inner, first % inner
@@ -50,10 +51,20 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 threshold = block_threshold(draw // BLOCK, p32, seed, offset)
                 limit = np.uint16(min(threshold, HIGHEST_DRAW))
                 skipped = fill_piece(words, draw, n, threshold, seed, offset)
-                these = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
                 for i in range(together):
-                    place = ((row + i) * inner + column) * itemsize
-                    write(choose, storage, itemsize, x_address + place, y_address + place, n, streamed, these)
+                    done = u64(0)
+                    while done < n:
+                        m = min(PIECE, n - done)
+                        place = ((row + i) * inner + column + done) * itemsize
+                        x, y = x_address + place, y_address + place
+                        these = draws + (skipped + done) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        for line in range(u64(0), m * itemsize, LINE):
+                            prefetch(x + distance + line)
+                        if m == PIECE:  # the same with a constant count: no remainder loops
+                            write(choose, storage, itemsize, x, y, PIECE, streamed, these)
+                        else:
+                            write(choose, storage, itemsize, x, y, m, streamed, these)
+                        done += m
                 column += n
                 draw += n
             first += (together - u64(1)) * inner + last - before
