@@ -18,13 +18,13 @@ from fastdrop_kernels.cpu.fill import fill
 from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
 from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import NormalFormula
-from fastdrop_kernels.normal import from_logarithm, logarithm, product
+from fastdrop_kernels.normal import logarithm, normal, tail_of
 
 u64 = np.uint64
 WORDS_PER_PIECE: Final = 128 // 2  # uint64 words, two normals each
 NORMALS_PER_COUNTER: Final = u64(stream.NORMALS_PER_COUNTER)
 
-for function in (product, logarithm, from_logarithm):
+for function in (tail_of, logarithm, normal):
     inlined(function)
 
 
@@ -36,9 +36,10 @@ def transform(words: Any, logarithms: Any) -> None:
     a CPU looks no further ahead than two steps, so it waits.
     """
     for i in range(u64(words.size)):
-        logarithms[i] = logarithm(words[i])
+        logarithms[i] = logarithm(tail_of(words[i])[2])
     for i in range(u64(words.size)):
-        words[i] = float32_bits(from_logarithm(words[i], logarithms[i]))
+        upper, tail, y = tail_of(words[i])
+        words[i] = float32_bits(normal(upper, tail, y, logarithms[i]))
 
 
 @inlined

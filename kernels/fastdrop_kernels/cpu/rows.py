@@ -51,20 +51,21 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 threshold = block_threshold(draw // BLOCK, p32, seed, offset)
                 limit = np.uint16(min(threshold, HIGHEST_DRAW))
                 skipped = fill_piece(words, draw, n, threshold, seed, offset)
+                left = n % PIECE
                 for i in range(together):
-                    done = u64(0)
-                    while done < n:
-                        m = min(PIECE, n - done)
-                        place = ((row + i) * inner + column + done) * itemsize
-                        x, y = x_address + place, y_address + place
-                        these = draws + (skipped + done) * u64(2), limit, factors, widen, kept, dropped, narrow
-                        for line in range(u64(0), m * itemsize, LINE):
+                    place = ((row + i) * inner + column) * itemsize
+                    x, y = x_address + place, y_address + place
+                    for piece in range(u64(0), n - left, PIECE):  # with a constant count: no remainder loops
+                        for line in range(u64(0), PIECE * itemsize, LINE):
+                            prefetch(x + piece * itemsize + distance + line)
+                        these = draws + (skipped + piece) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        write(choose, storage, itemsize, x + piece * itemsize, y + piece * itemsize, PIECE, streamed, these)
+                    if left:
+                        x, y = x + (n - left) * itemsize, y + (n - left) * itemsize
+                        for line in range(u64(0), left * itemsize, LINE):
                             prefetch(x + distance + line)
-                        if m == PIECE:  # the same with a constant count: no remainder loops
-                            write(choose, storage, itemsize, x, y, PIECE, streamed, these)
-                        else:
-                            write(choose, storage, itemsize, x, y, m, streamed, these)
-                        done += m
+                        those = draws + (skipped + n - left) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        write(choose, storage, itemsize, x, y, left, streamed, those)
                 column += n
                 draw += n
             first += (together - u64(1)) * inner + last - before
