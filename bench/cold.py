@@ -36,7 +36,7 @@ from fastdrop.bench.run import QUICK, Effort
 from fastdrop.bench.timing import ROUNDS, Timing, interleaved
 
 FORMAT: Final = 1  # of the document
-FULL: Final = Effort(0.7, ROUNDS)
+FULL: Final = Effort(0.5, ROUNDS)
 BUFFERS: Final = 12
 SIZE: Final = 1 << 20
 SEED: Final = 1

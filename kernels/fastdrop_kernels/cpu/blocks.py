@@ -12,7 +12,7 @@ caching and launching know no more of it. ``arguments`` are 64-bit words:
     start     index in the mask stream of the first element
     count     elements
     seed, offset, p (the bits of a float64)
-    repeat, inner   how a mask is broadcast (see broadcast.py)
+    repeat, inner   how a mask is broadcast (see rows.py and runs.py)
 """
 
 from typing import Any, Final

@@ -64,7 +64,7 @@ def prefetch(typing_context: Any, address: types.Integer) -> Any:
     return types.void(types.uint64), codegen
 
 
-def _not_written(builder: ir.IRBuilder) -> Any:
+def _results(builder: ir.IRBuilder) -> Any:
     """Return the metadata of the scope of all that `store` writes."""
     module = builder.module
     return module.add_metadata([module.add_metadata(["results", module.add_metadata(["fastdrop"])])])
@@ -76,7 +76,7 @@ def load(typing_context: Any, words: types.CPointer, index: types.Integer) -> An
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         value = builder.load(builder.gep(args[0], [args[1]]))
-        value.set_metadata("noalias", _not_written(builder))
+        value.set_metadata("noalias", _results(builder))
         return value
 
     return words.dtype(words, types.uint64), codegen
@@ -86,12 +86,12 @@ def load(typing_context: Any, words: types.CPointer, index: types.Integer) -> An
 def store(typing_context: Any, words: types.CPointer, index: types.Integer, value: Any) -> Any:
     """Write an element where `load` reads nothing in the same kernel.
 
-    LLVM can not know that of two addresses: it would look at them before each loop, and go without vectors for short ones.
+    LLVM cannot know that of two addresses: it would compare them before each loop, and short ones would be no vectors.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         stored = builder.store(args[2], builder.gep(args[0], [args[1]]))
-        stored.set_metadata("alias.scope", _not_written(builder))
+        stored.set_metadata("alias.scope", _results(builder))
         return context.get_dummy_value()
 
     return types.void(words, types.uint64, words.dtype), codegen

@@ -32,8 +32,8 @@ for function in (tail_of, logarithm, normal):
 def transform(words: Any, logarithms: Any) -> None:
     """Replace words by the bits of their normal numbers; the logarithms are room for as many.
 
-    In loops of their own, as wide as float32 allows, and in two: in one, a step is a chain of twenty multiplications, and
-    a CPU looks no further ahead than two steps, so it waits.
+    In loops of their own, as wide as float32 allows, and in two: in one, a step is a chain of twenty multiplications,
+    of which a CPU has no more than two steps' under way, so it waits.
     """
     for i in range(u64(words.size)):
         logarithms[i] = logarithm(tail_of(words[i])[2])
@@ -73,7 +73,9 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
                 for line in range(PIECE * itemsize // LINE):
                     prefetch(x + AHEAD + line * LINE)
                 fill(buffer, counter, PIECE // NORMALS_PER_COUNTER, seed, offset)
-                transform(carray(pointer(words, np.uint32), (PIECE,)), carray(pointer(logarithms, np.float32), (PIECE,)))
+                transform(
+                    carray(pointer(words, np.uint32), (PIECE,)), carray(pointer(logarithms, np.float32), (PIECE,))
+                )
                 write(noise, storage, itemsize, x, y, PIECE, streamed, (words, factors, widen, noised, narrow))
             else:
                 fill(buffer, counter, (skipped + n + NORMALS_PER_COUNTER - u64(1)) // NORMALS_PER_COUNTER, seed, offset)

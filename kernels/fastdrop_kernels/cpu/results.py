@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 from numba import carray
+
 from fastdrop_kernels.cpu.compiler import inlined
-from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, load, pointer, stack_words, store, stream_line
+from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, pointer, stack_words, stream_line
 
 u64 = np.uint64
 LINE: Final = u64(CACHE_LINE)

@@ -2,7 +2,8 @@
 
 Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block (a
 row, if it is shorter) are made once and applied to many rows in turn: over pieces as short as those of blocks.py,
-arrays beyond the cache took three times as long. Rows are cut where a range of blocks begins or ends.
+arrays beyond the cache took three times as long. What comes next is asked for, as in blocks.py: where rows are longer
+than a block, that is the same block of the next row. Rows are cut where a range of blocks begins or ends.
 """
 
 from typing import Any, Final
@@ -38,7 +39,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
-        distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)  # what is next in a block's rows
+        distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
             row, column = first // inner, first % inner
@@ -56,10 +57,11 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                     place = ((row + i) * inner + column) * itemsize
                     x, y = x_address + place, y_address + place
                     for piece in range(u64(0), n - left, PIECE):  # with a constant count: no remainder loops
+                        source, target = x + piece * itemsize, y + piece * itemsize
                         for line in range(u64(0), PIECE * itemsize, LINE):
-                            prefetch(x + piece * itemsize + distance + line)
+                            prefetch(source + distance + line)
                         these = draws + (skipped + piece) * u64(2), limit, factors, widen, kept, dropped, narrow
-                        write(choose, storage, itemsize, x + piece * itemsize, y + piece * itemsize, PIECE, streamed, these)
+                        write(choose, storage, itemsize, source, target, PIECE, streamed, these)
                     if left:
                         x, y = x + (n - left) * itemsize, y + (n - left) * itemsize
                         for line in range(u64(0), left * itemsize, LINE):

@@ -5,8 +5,9 @@ begins or ends: threads share elements, as in all kernels, however few runs ther
 
 Short runs are kept or dropped without a branch, which would cost as much as they do: one that is dropped takes its
 elements from zeros, with factors that make of zero what dropped elements become. All is done in order, as prefetchers
-want it. What they cannot foresee is asked for: of large arrays what comes next, and after a long run, the next if it is
-kept; of smaller ones only what comes after tiny runs.
+want it. What they cannot foresee is asked for: of large arrays what lies ahead, at a long run's end where the next run
+that is kept begins; of smaller ones only what comes after tiny runs. On a Zen 3 that takes large arrays from 0.92 to
+0.8 times a copy's time; smaller ones, whose results stay in the caches, would take a fifth longer for it.
 """
 
 from typing import Any, Final
@@ -33,8 +34,8 @@ AHEAD: Final = u64(4096)  # bytes; half as many, and arrays beyond the cache tak
 def keep(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
     """Write the formula's result of every x to y, two cache lines at a time; ask for what follows in the same steps.
 
-    LLVM makes vectors of half a register of fewer elements. Of more it makes four loads that take turns with four
-    stores, which takes AVX-512 on arrays beyond the cache a quarter longer.
+    Of fewer, LLVM makes vectors of half a register. Of more, it has four loads take turns with four stores, with which
+    AVX-512 takes a quarter longer on arrays beyond the cache.
     """
     soon, step, at_once, factors, widen, kept, narrow = arguments
     soon += first // at_once * u64(2) * step
