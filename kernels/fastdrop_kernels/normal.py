@@ -46,15 +46,26 @@ correction: Final = polynomial(1.12842762, 0.137730598, -0.109166928, 0.02104524
 LAST: Final = f32(-0.31844753)
 
 
-def normal(word: Any) -> Any:
-    """Return the normal number, a float32, of a uint32: ``normal(~word) == -normal(word)``, and none is 0."""
-    upper = i32(i32(word) >> i32(31))  # all bits set where z > 0
-    tail = i32(i32(word) ^ upper)  # h in units, less a half
+# In three steps, of which none calls another: each device compiles them its own way, and the CPU in two loops.
+
+
+def tail_of(word: Any) -> Any:
+    """Return of a uint32: all bits set where z > 0, else none; h in units, less a half; and y."""
+    upper = i32(i32(word) >> i32(31))
+    tail = i32(i32(word) ^ upper)
     h = fma(f32(tail), UNIT, HALF_UNIT)
-    half_x = fma(f32(i32(tail ^ LARGEST)), UNIT, HALF_UNIT)
-    y = fma(-h, h, h)
+    return upper, tail, fma(-h, h, h)
+
+
+def logarithm(y: Any) -> Any:
+    """Return v."""
     bits = float32_bits(y)
     d = float32_from_bits(u32(u32(bits & FRACTION) | ONE)) - SQRT2
-    v = fma(slope(d), d, f32(i32(bits >> FRACTION_BITS)) + EXPONENT)
+    return fma(slope(d), d, f32(i32(bits >> FRACTION_BITS)) + EXPONENT)
+
+
+def normal(upper: Any, tail: Any, y: Any, v: Any) -> Any:
+    """Return the normal number, a float32: that of ``~word`` is minus that of ``word``, and none is 0."""
+    half_x = fma(f32(i32(tail ^ LARGEST)), UNIT, HALF_UNIT)
     ratio = fma(fma(LAST, y, correction(v)), y, root(v))
     return float32_from_bits(u32(float32_bits(half_x * ratio) | u32(~u32(upper) & SIGN)))

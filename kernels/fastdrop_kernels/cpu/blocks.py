@@ -12,20 +12,19 @@ caching and launching know no more of it. ``arguments`` are 64-bit words:
     start     index in the mask stream of the first element
     count     elements
     seed, offset, p (the bits of a float64)
-    repeat, inner   how a mask is broadcast (see `_broadcast.py` of fastdrop)
+    repeat, inner   how a mask is broadcast (see rows.py and runs.py)
 """
 
 from typing import Any, Final
 
 import numpy as np
-from numba import carray
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
 from fastdrop_kernels.cpu.fill import fill
-from fastdrop_kernels.cpu.intrinsics import address_of, pointer, prefetch, stack_words
+from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
 from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
@@ -54,17 +53,17 @@ def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset
 
 
 @inlined
-def choose(x: Any, y: Any, first: Any, arguments: Any) -> None:
+def choose(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
     """Write the formula's result of every x to y; an element is kept where its draw is at least `limit`.
 
     Both results are made and narrowed before one is chosen, so there is no branch and the loop becomes vectors.
     """
     draws, limit, factors, widen, kept, dropped, narrow = arguments
-    which = carray(pointer(draws + first * u64(2), np.uint16), (u64(x.size),))
-    for i in range(u64(x.size)):
-        value = widen(x[i])
+    which = pointer(draws + first * u64(2), np.uint16)
+    for i in range(n):
+        value = widen(load(x, i))
         if_kept, if_dropped = narrow(kept(value, factors)), narrow(dropped(value, factors))
-        y[i] = if_kept if which[i] >= limit else if_dropped
+        store(y, i, if_kept if load(which, i) >= limit else if_dropped)
 
 
 def kernel(formula: Formula, dtype: str, element: Element) -> Any:

@@ -64,6 +64,39 @@ def prefetch(typing_context: Any, address: types.Integer) -> Any:
     return types.void(types.uint64), codegen
 
 
+def _results(builder: ir.IRBuilder) -> Any:
+    """Return the metadata of the scope of all that `store` writes."""
+    module = builder.module
+    return module.add_metadata([module.add_metadata(["results", module.add_metadata(["fastdrop"])])])
+
+
+@intrinsic
+def load(typing_context: Any, words: types.CPointer, index: types.Integer) -> Any:
+    """Return an element; nothing that `store` writes in the same kernel may lie there."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        value = builder.load(builder.gep(args[0], [args[1]]))
+        value.set_metadata("noalias", _results(builder))
+        return value
+
+    return words.dtype(words, types.uint64), codegen
+
+
+@intrinsic
+def store(typing_context: Any, words: types.CPointer, index: types.Integer, value: Any) -> Any:
+    """Write an element where `load` reads nothing in the same kernel.
+
+    LLVM cannot know that of two addresses: it would compare them before each loop, and short ones would be no vectors.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        stored = builder.store(args[2], builder.gep(args[0], [args[1]]))
+        stored.set_metadata("alias.scope", _results(builder))
+        return context.get_dummy_value()
+
+    return types.void(words, types.uint64, words.dtype), codegen
+
+
 @intrinsic
 def stream_line(typing_context: Any, target: types.Integer, source: types.Integer) -> Any:
     """Copy a cache line, by addresses, past the caches; both have to be aligned to one, or the process ends."""

@@ -27,9 +27,9 @@ def is_streamed(x: Any, y: Any, size: Any, step: Any) -> Any:
 
 
 @inlined
-def copy(x: Any, y: Any) -> None:
-    """Write every x to y."""
-    for i in range(u64(x.size)):
+def copy(x: Any, y: Any, n: Any) -> None:
+    """Write n x to y."""
+    for i in range(n):
         y[i] = x[i]
 
 
@@ -37,19 +37,19 @@ def copy(x: Any, y: Any) -> None:
 def write(operation: Any, storage: Any, itemsize: Any, x: Any, y: Any, n: Any, streamed: Any, arguments: Any) -> None:
     """Write what an operation makes of n elements at the address x to the address y.
 
-    operation: called with an array to read, one to write, the number of their first element, and `arguments`.
+    operation: called with a pointer to read from, one to write to, how many elements, the number of their first, and
+    `arguments`; it reads by `load` and writes by `store`.
     """
     if x != y and not streamed:
-        operation(carray(pointer(x, storage), (n,)), carray(pointer(y, storage), (n,)), u64(0), arguments)
+        operation(pointer(x, storage), pointer(y, storage), n, u64(0), arguments)
         return
     buffer = address_of(stack_words(STACK))
     for first in range(u64(0), n, AT_ONCE):
         m = min(AT_ONCE, n - first)
         source, target, size = x + first * itemsize, y + first * itemsize, m * itemsize
-        results = carray(pointer(buffer, storage), (m,))
-        operation(carray(pointer(source, storage), (m,)), results, first, arguments)
+        operation(pointer(source, storage), pointer(buffer, storage), m, first, arguments)
         if streamed and (target | size) % LINE == u64(0):
             for line in range(u64(0), size, LINE):
                 stream_line(target + line, buffer + line)
         else:
-            copy(results, carray(pointer(target, storage), (m,)))
+            copy(carray(pointer(buffer, storage), (m,)), carray(pointer(target, storage), (m,)), m)

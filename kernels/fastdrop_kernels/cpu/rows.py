@@ -2,7 +2,8 @@
 
 Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block (a
 row, if it is shorter) are made once and applied to many rows in turn: over pieces as short as those of blocks.py,
-arrays beyond the cache took three times as long. Rows are cut where a range of blocks begins or ends.
+arrays beyond the cache took three times as long. What comes next is asked for, as in blocks.py: where rows are longer
+than a block, that is the same block of the next row. Rows are cut where a range of blocks begins or ends.
 """
 
 from typing import Any, Final
@@ -11,11 +12,11 @@ import numpy as np
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
-from fastdrop_kernels.cpu.blocks import BLOCK, HIGHEST_DRAW, block_threshold, choose, fill_piece
+from fastdrop_kernels.cpu.blocks import AHEAD, BLOCK, HIGHEST_DRAW, PIECE, block_threshold, choose, fill_piece
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import address_of, stack_words
-from fastdrop_kernels.cpu.results import is_streamed, write
+from fastdrop_kernels.cpu.intrinsics import address_of, prefetch, stack_words
+from fastdrop_kernels.cpu.results import LINE, is_streamed, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -38,6 +39,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
+        distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
         while first < end:
             row, column = first // inner, first % inner
@@ -50,10 +52,22 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                 threshold = block_threshold(draw // BLOCK, p32, seed, offset)
                 limit = np.uint16(min(threshold, HIGHEST_DRAW))
                 skipped = fill_piece(words, draw, n, threshold, seed, offset)
-                these = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
+                left = n % PIECE
                 for i in range(together):
                     place = ((row + i) * inner + column) * itemsize
-                    write(choose, storage, itemsize, x_address + place, y_address + place, n, streamed, these)
+                    x, y = x_address + place, y_address + place
+                    for piece in range(u64(0), n - left, PIECE):  # with a constant count: no remainder loops
+                        source, target = x + piece * itemsize, y + piece * itemsize
+                        for line in range(u64(0), PIECE * itemsize, LINE):
+                            prefetch(source + distance + line)
+                        these = draws + (skipped + piece) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        write(choose, storage, itemsize, source, target, PIECE, streamed, these)
+                    if left:
+                        x, y = x + (n - left) * itemsize, y + (n - left) * itemsize
+                        for line in range(u64(0), left * itemsize, LINE):
+                            prefetch(x + distance + line)
+                        those = draws + (skipped + n - left) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        write(choose, storage, itemsize, x, y, left, streamed, those)
                 column += n
                 draw += n
             first += (together - u64(1)) * inner + last - before

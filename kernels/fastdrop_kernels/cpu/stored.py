@@ -13,7 +13,7 @@ from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.blocks import BLOCK
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.elements import Element
-from fastdrop_kernels.cpu.intrinsics import pointer
+from fastdrop_kernels.cpu.intrinsics import load, pointer, store
 from fastdrop_kernels.cpu.results import is_streamed, write
 from fastdrop_kernels.cpu.runs import cut, drop
 
@@ -21,21 +21,21 @@ u64 = np.uint64
 
 
 @inlined
-def select(x: Any, y: Any, first: Any, arguments: Any) -> None:
+def select(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
     """Write every x to y, scaled, where a byte of the mask says so, else +0."""
     mask, scale, zero, widen, narrow = arguments
-    keep = carray(pointer(mask + first, np.uint8), (u64(x.size),))
-    for i in range(u64(x.size)):
-        kept = narrow(widen(x[i]) * scale)
-        y[i] = kept if keep[i] else zero
+    keep = pointer(mask + first, np.uint8)
+    for i in range(n):
+        kept = narrow(widen(load(x, i)) * scale)
+        store(y, i, kept if load(keep, i) else zero)
 
 
 @inlined
-def rescale(x: Any, y: Any, first: Any, arguments: Any) -> None:
+def rescale(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
     """Write every x to y, scaled."""
     scale, widen, narrow = arguments
-    for i in range(u64(x.size)):
-        y[i] = narrow(widen(x[i]) * scale)
+    for i in range(n):
+        store(y, i, narrow(widen(load(x, i)) * scale))
 
 
 def kernel(dtype: str, element: Element) -> Any:

@@ -16,13 +16,13 @@ from fastdrop_kernels.cuda.elements import Element
 from fastdrop_kernels.cuda.intrinsics import load, store
 from fastdrop_kernels.cuda.philox import philox4x32
 from fastdrop_kernels.formulas import NormalFormula
-from fastdrop_kernels.normal import normal
+from fastdrop_kernels.normal import logarithm, normal, tail_of
 
 u64 = np.uint64
 NORMALS_PER_COUNTER: Final = u64(stream.NORMALS_PER_COUNTER)
 ANY_P32: Final = 2**64 - 1  # there is no threshold
 
-normal_of: Final = inlined(normal)
+tail_in, logarithm_of, normal_of = inlined(tail_of), inlined(logarithm), inlined(normal)
 
 
 @inlined
@@ -43,7 +43,8 @@ def kernel(formula: NormalFormula, element: Element) -> Callable[..., None]:
 
     @inlined
     def result(value: Any, word: Any, factors: Any) -> Any:
-        return noised(value, normal_of(word), factors)
+        upper, tail, y = tail_in(word)
+        return noised(value, normal_of(upper, tail, y, logarithm_of(y)), factors)
 
     @inlined
     def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
