@@ -62,6 +62,9 @@ def drop(
     if not keyed and _get_tracing_state() is not None:
         y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
         return x.copy_(y) if inplace else y
+    if x.numel() == 0:
+        return x
+    seed = member.seed_at(p, seed)
     order = None if noise is not None else order_of(x)
     if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
         key = _seeds.draw_tensor(generator, x) if seed is None else seed

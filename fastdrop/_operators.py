@@ -15,6 +15,7 @@ from torch._prims_common import _is_non_overlapping_and_dense_or_false as is_den
 from torch._prims_common import make_contiguous_strides_for
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _backend, _composite, _native, _seeds
@@ -61,6 +62,9 @@ def drop(
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
         return _native.native(member, x, p, inplace)
+    if statically_known_true(x.numel() == 0):  # of a size that the graph alone will know, nothing is asked: it draws
+        return x
+    seed = member.seed_at(p, seed)
     key = _seeds.draw_tensor(generator, x) if seed is None else as_tensor(seed)
     y: torch.Tensor = operator(x, p, key, offset, None, noise, member.formula)
     return x.copy_(y) if inplace else y
