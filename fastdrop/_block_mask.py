@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from fastdrop import _backend, _seeds
+from fastdrop import _backend, _fallbacks, _seeds
 from fastdrop._checks import check_probability, check_seed
 from fastdrop._key import Seed
 from fastdrop._opaque import opaque
@@ -24,6 +24,7 @@ _library.define(
     tags=torch.Tag.pt2_compliant_tag,
 )
 operator: Any = torch.ops.fastdrop.drop_block_mask.default
+_fallbacks.OPERATORS.append(operator)
 
 
 def make(
@@ -78,6 +79,7 @@ def _fake_mask(
     size: Sequence[int], p: float, block_size: int, seed: torch.Tensor, offset: int = 0, device: Any = None
 ) -> torch.Tensor:
     """Return an empty tensor like the mask."""
+    _fallbacks.announce()
     return torch.empty(size, dtype=torch.bool, device=device)
 
 

@@ -18,7 +18,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _backend, _composite, _native, _seeds
+from fastdrop import _backend, _composite, _fallbacks, _native, _seeds
 from fastdrop._autograd import over_rows
 from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._checks import check_noise_shape, check_probability, check_range, check_seed
@@ -42,6 +42,7 @@ _library.define(
 )
 operator: Any = torch.ops.fastdrop.dropout.default
 mask_operator: Any = torch.ops.fastdrop.dropout_mask.default
+_fallbacks.OPERATORS.extend([operator, mask_operator])
 
 
 def takes(x: torch.Tensor) -> bool:
@@ -108,6 +109,7 @@ def _fake(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None, *_: Any
 ) -> torch.Tensor:
     """Return an empty tensor like the operator's result."""
+    _fallbacks.announce()
     return torch.empty_like(x) if strides is None else x.new_empty_strided(x.shape, strides)
 
 
@@ -127,6 +129,7 @@ def _fake_mask(
     size: Sequence[int], p: float, seed: torch.Tensor, offset: int = 0, start: int = 0, device: Any = None
 ) -> torch.Tensor:
     """Return an empty tensor like a mask."""
+    _fallbacks.announce()
     return torch.empty(size, dtype=torch.bool, device=device)
 
 
