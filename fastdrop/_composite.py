@@ -45,7 +45,8 @@ def record(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     if not isinstance(seed, torch.Tensor):
         seed = torch.full((), seed, dtype=torch.int64)
     counted_by = None if noise is not None else order or make_contiguous_strides_for(x.shape)
-    return torch.ops.fastdrop.dropout.default(x, p, seed, offset, counted_by, noise, name)  # type: ignore[no-any-return]
+    y: torch.Tensor = torch.ops.fastdrop.dropout.default(x, p, seed, offset, counted_by, noise, name)
+    return y
 
 
 def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> torch.Tensor:

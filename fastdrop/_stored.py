@@ -56,7 +56,12 @@ def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.T
 
 def takes(x: torch.Tensor) -> bool:
     """Return whether the kernel can read x, and nobody has to see it do so."""
-    if is_dynamo_compiling() or _are_functorch_transforms_active() or is_legacy_batchedtensor(x) or _composite.is_watched():
+    if (
+        is_dynamo_compiling()
+        or _are_functorch_transforms_active()
+        or is_legacy_batchedtensor(x)
+        or _composite.is_watched()
+    ):
         return False
     return has_kernel(x) and x.is_cpu and not x.is_neg() and x.data_ptr() != 0
 

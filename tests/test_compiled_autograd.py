@@ -56,7 +56,9 @@ def test_family(name):
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("make", [lambda: values(7, 6).t(), lambda: values(6, 14)[:, ::2]], ids=["transposed", "sliced"])
+@pytest.mark.parametrize(
+    "make", [lambda: values(7, 6).t(), lambda: values(6, 14)[:, ::2]], ids=["transposed", "sliced"]
+)
 def test_layouts(make, inplace):
     assert_compiled(lambda x: dropout(x * 1.0, HALF, True, inplace), make())
 
