@@ -40,7 +40,7 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
 
 
 def record(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Put a formula's operator into the graph that is being recorded, of a backward that belongs to an eager forward."""
+    """Put a formula's operator into a graph that is being recorded, in the backward of an eager forward."""
     p, seed, offset, order, noise = key
     if not isinstance(seed, torch.Tensor):
         seed = torch.full((), seed, dtype=torch.int64)
