@@ -14,11 +14,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 from fastdrop import _autograd, _backend, _operators, _seeds
 from fastdrop._backend import FLOATS, PLAIN, has_kernel
 from fastdrop._broadcast import channels_of
-from fastdrop._composite import is_watched
+from fastdrop._composite import is_graphed, is_watched
 from fastdrop._key import Key
 from fastdrop._layout import order_of, run
 from fastdrop._members import ALPHA_DROPOUT, DROPOUT, FEATURE_ALPHA_DROPOUT, FEATURE_DROPOUT
-from fastdrop._native import is_graphed
 from fastdrop._opaque import opaque
 
 BERNOULLI: Final = "bernoulli_.float"

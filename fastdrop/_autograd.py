@@ -7,6 +7,7 @@ import torch
 from torch._C import _are_functorch_transforms_active
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _composite, _seeds
 from fastdrop._backend import LOW, has_kernel, has_memory
@@ -39,6 +40,8 @@ class DropFunction(torch.autograd.Function):
 
 def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     name = FORMULAS[name].derivative
+    if is_dynamo_compiling():  # compiled autograd
+        return composite_drop(name, x, key)
     if is_legacy_batchedtensor(x) and name != IDENTITY:  # of is_grads_batched, say: functorch does not know of it
         return _composite.run(name, x, key)
     return composite_drop(name, x, key) if _composite.is_watched() else drop(name, x, key)
@@ -135,6 +138,8 @@ def _drop_at_level(
     name: str, x: torch.Tensor, p: float, seed: Any, offset: int, order: Order, noise: Noise
 ) -> torch.Tensor:
     """Go on at the next level of torch.func, or below the last one."""
+    if is_dynamo_compiling():  # compiled autograd
+        return composite_drop(name, x, (p, seed, offset, order, noise))
     if _are_functorch_transforms_active():
         return drop(name, x, (p, seed, offset, order, noise))
     key = p, _seeds.readable_for(x, seed), offset, order, noise
@@ -176,6 +181,8 @@ def composite_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x by torch's operators, seen by whoever watches."""
     if name == IDENTITY:
         return x
+    if is_dynamo_compiling() or _composite.is_graphed():
+        return _composite.record(name, x, key)
     if _are_functorch_transforms_active() or not is_recorded(x):
         return _composite.run(name, x, key)
     return CompositeDropFunction.apply(name, x, key)  # type: ignore[no-any-return, no-untyped-call]

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import profiler
 from torch.nn.functional import pad
 
-from fastdrop import _backend, _seeds
+from fastdrop import _backend, _fallbacks, _profile, _seeds
 from fastdrop._checks import check_probability, check_seed
 from fastdrop._key import Seed
 from fastdrop._opaque import opaque
@@ -24,6 +25,7 @@ _library.define(
     tags=torch.Tag.pt2_compliant_tag,
 )
 operator: Any = torch.ops.fastdrop.drop_block_mask.default
+_fallbacks.OPERATORS.append(operator)
 
 
 def make(
@@ -42,7 +44,10 @@ def make(
         return keep, keep.sum()
     mask, room = np.empty(size, np.bool_), np.empty(room_for(math.prod(space)), np.bool_)  # seen by no mode or trace
     volume = (1, *space, 1, block_size) if len(space) == 2 else (*space, block_size, block_size)
+    event = _profile.begin("spread_blocks") if profiler._is_profiler_enabled else None
     kept = spread_blocks(starts.data_ptr(), mask.ctypes.data, room.ctypes.data, math.prod(size[:2]), *volume)
+    if event is not None:
+        event.__exit__(None, None, None)
     return torch.from_numpy(mask), torch.tensor(kept)
 
 
@@ -78,6 +83,7 @@ def _fake_mask(
     size: Sequence[int], p: float, block_size: int, seed: torch.Tensor, offset: int = 0, device: Any = None
 ) -> torch.Tensor:
     """Return an empty tensor like the mask."""
+    _fallbacks.announce()
     return torch.empty(size, dtype=torch.bool, device=device)
 
 

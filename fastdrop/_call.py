@@ -40,8 +40,8 @@ def call(
         return _native.drop(member, input, p, inplace, noise, chosen, offset, generator)
     if input.numel() == 0:
         return input
-    if p == member.certain and chosen is None:
-        chosen = 0  # all is dropped: as in native, no generator advances
+    if p == member.certain:
+        chosen = member.seed_at(p, chosen)
     if _are_functorch_transforms_active():
         if torch._is_functional_tensor(input):  # torch.func.functionalize knows no autograd.Function
             return _native.drop(member, input, p, inplace, noise, chosen, offset, generator)

@@ -8,18 +8,25 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+from torch._C import _get_dispatch_mode, _get_tracing_state, _len_torch_dispatch_stack, _TorchDispatchModeKey
+from torch._prims_common import make_contiguous_strides_for
 
 from fastdrop._backend import mask, normals
 from fastdrop._key import Key, Noise
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
 
 COMPUTE: Final[dict[type[np.floating[Any]], torch.dtype]] = {np.float32: torch.float32, np.float64: torch.float64}
+GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
 
 def is_watched() -> bool:
     """Return whether a dispatch mode or a trace follows operators, and would not see what a kernel does."""
     return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
+
+
+def is_graphed() -> bool:
+    """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
+    return any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
@@ -30,6 +37,16 @@ def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute_of(x.dtype)])
         return _noised(formula, x, z, p).to(x.dtype)
     return apply(name, x, mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device), p)
+
+
+def record(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
+    """Put a formula's operator into a graph that is being recorded, in the backward of an eager forward."""
+    p, seed, offset, order, noise = key
+    if not isinstance(seed, torch.Tensor):
+        seed = torch.full((), seed, dtype=torch.int64)
+    counted_by = None if noise is not None else order or make_contiguous_strides_for(x.shape)
+    y: torch.Tensor = torch.ops.fastdrop.dropout.default(x, p, seed, offset, counted_by, noise, name)
+    return y
 
 
 def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from fastdrop import _threads
+from torch.autograd import profiler
+
+from fastdrop import _profile, _threads
 from fastdrop._broadcast import NO_PATTERN, Pattern
 from fastdrop._threads import WORTH_SHARING
 from fastdrop_kernels.cpu.kernels import address, stored_address
@@ -17,21 +19,27 @@ def run(
     p: float, seed: int, offset: int, pattern: Pattern = NO_PATTERN,
 ) -> None:  # fmt: skip
     """Run a kernel on `count` elements; x, y: addresses; start: the first element's index in the stream."""
+    event = _profile.begin(name) if profiler._is_profiler_enabled else None
     kernel = address(name, dtype)
     repeat, inner = pattern
     if count < WORTH_SHARING:  # known before any question about threads, which would cost a small tensor a microsecond
         launch(kernel, x, y, start, count, seed, offset, p, repeat, inner)
-        return
-    itemsize = ITEMSIZE[dtype]
-    if count * itemsize >= HUGE_FROM and x != y:
-        prefer_huge_pages(y, count * itemsize)
-    _threads.run(kernel, x, y, start, count, itemsize, seed, offset, p, repeat, inner)
+    else:
+        itemsize = ITEMSIZE[dtype]
+        if count * itemsize >= HUGE_FROM and x != y:
+            prefer_huge_pages(y, count * itemsize)
+        _threads.run(kernel, x, y, start, count, itemsize, seed, offset, p, repeat, inner)
+    if event is not None:
+        event.__exit__(None, None, None)
 
 
 def run_stored(dtype: str, x: int, y: int, keep: int, count: int, scale: float, row: int = 0) -> None:
     """Write x * scale to y where a byte of the mask at `keep` is 1, else +0; a byte an element, or a row."""
+    event = _profile.begin("stored_rows" if row else "stored") if profiler._is_profiler_enabled else None
     kernel = stored_address(dtype, row != 0)
     if count < WORTH_SHARING:
         launch(kernel, x, y, 0, count, keep, 0, scale, 0, row)
     else:
         _threads.run(kernel, x, y, 0, count, ITEMSIZE[dtype], keep, 0, scale, 0, row)
+    if event is not None:
+        event.__exit__(None, None, None)

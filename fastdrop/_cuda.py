@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
+from torch.autograd import profiler
 
+from fastdrop import _profile
 from fastdrop._broadcast import NO_PATTERN, Pattern
 
 Launch = Callable[..., None]  # fastdrop_kernels.cuda.launch.run with its kernel
@@ -73,6 +75,7 @@ def run(
 
     seed: an int, or an int64 tensor of one element on this device, which is read when the kernel runs.
     """
+    event = _profile.begin(name) if profiler._is_profiler_enabled else None
     launch = _launches.get((name, dtype, device)) or load(name, dtype, device)
     value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
     if device == torch.cuda.current_device():
@@ -80,3 +83,5 @@ def run(
     else:
         with torch.cuda.device(device):
             launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *pattern)
+    if event is not None:
+        event.__exit__(None, None, None)

@@ -66,7 +66,7 @@ def compose(rows: torch.Tensor, words: torch.Tensor, kept: torch.Tensor, p: floa
 def _run(rows: torch.Tensor, words: torch.Tensor, key: WordsKey) -> torch.Tensor:
     vocabulary, p, seed, offset = key
     kept = _masks.mask(rows, (vocabulary, 1), p, seed, offset, None)
-    if is_dynamo_compiling() or not _stored.takes(rows):
+    if not _stored.takes(rows):
         return compose(rows, words, kept, p)
     return _stored.apply_rows(rows, torch.embedding(kept, words), _scale(p, rows.dtype))
 

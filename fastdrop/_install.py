@@ -50,7 +50,7 @@ def install(*, bernoulli: bool = False) -> None:
     Notes
     -----
     Masks follow `torch.manual_seed`, but are others than torch's. Compile after this call: code that is compiled
-    already stays as it is.
+    already stays as it is, even if it is given to `torch.compile` again, until `torch.compiler.reset()` forgets it.
     """
     global _installed
     _installed = _aten.names(bernoulli)

@@ -6,7 +6,7 @@ import torch
 from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling
 
-from fastdrop import _backend, _native, _operators, _seeds
+from fastdrop import _backend, _composite, _operators, _seeds
 from fastdrop._key import Seed
 
 
@@ -23,7 +23,7 @@ def mask(
 
     It is that of a seed, or of a fresh one where seed is None. It counts its elements row by row, from start on.
     """
-    in_graph = is_dynamo_compiling() or _native.is_graphed()
+    in_graph = is_dynamo_compiling() or _composite.is_graphed()
     if seed is None and (in_graph or _are_functorch_transforms_active()):
         seed = _seeds.draw_tensor(generator, where)
     if in_graph or (_are_functorch_transforms_active() and isinstance(seed, torch.Tensor)):  # one of a batch, maybe

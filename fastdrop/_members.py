@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 
 import torch
 
+from fastdrop._key import Seed
+
 Native = Callable[[torch.Tensor, float, bool, bool], torch.Tensor]  # (input, p, training, inplace) -> result
 
 
@@ -15,6 +17,10 @@ class Member(NamedTuple):
     name: str  # as users call it
     native: Native | None = None  # torch's own, for all that is not ours
     certain: float | None = 1.0  # p at which nothing is random
+
+    def seed_at(self, p: float, seed: Seed | None) -> Seed | None:
+        """Return a given seed; None where one is to be drawn: not where all is certain, as in native."""
+        return 0 if seed is None and p == self.certain else seed
 
 
 def _native(name: str) -> Native:

@@ -3,15 +3,10 @@
 Right everywhere, if slower.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch._C import (
-    _are_functorch_transforms_active,
-    _get_dispatch_mode,
-    _get_tracing_state,
-    _TorchDispatchModeKey,
-)
+from torch._C import _are_functorch_transforms_active, _get_tracing_state
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _composite, _operators, _seeds
@@ -20,13 +15,6 @@ from fastdrop._checks import shown
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import order_of
 from fastdrop._members import Member
-
-GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
-
-
-def is_graphed() -> bool:
-    """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
-    return any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
@@ -50,7 +38,7 @@ def drop(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Return native's result; where there is a key, or only a mode that watches, this stream's by torch's operators."""
-    if is_graphed():
+    if _composite.is_graphed():
         return _operators.drop(member, x, p, inplace, noise, seed, offset, generator)
     keyed = seed is not None or generator is not None
     if member.native is not None and not keyed and (_get_tracing_state() is not None or not has_kernel(x)):
@@ -63,6 +51,9 @@ def drop(
     if not keyed and _get_tracing_state() is not None:
         y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
         return x.copy_(y) if inplace else y
+    if x.numel() == 0:
+        return x
+    seed = member.seed_at(p, seed)
     order = None if noise is not None else order_of(x)
     if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
         key = _seeds.draw_tensor(generator, x) if seed is None else seed

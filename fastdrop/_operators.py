@@ -16,9 +16,10 @@ from torch._prims_common import make_contiguous_strides_for
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 from torch.compiler import is_dynamo_compiling
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _backend, _composite, _native, _seeds
+from fastdrop import _backend, _composite, _fallbacks, _native, _seeds
 from fastdrop._autograd import over_rows
 from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._checks import check_noise_shape, check_probability, check_range, check_seed
@@ -42,6 +43,7 @@ _library.define(
 )
 operator: Any = torch.ops.fastdrop.dropout.default
 mask_operator: Any = torch.ops.fastdrop.dropout_mask.default
+_fallbacks.OPERATORS.extend([operator, mask_operator])
 
 
 def takes(x: torch.Tensor) -> bool:
@@ -62,6 +64,9 @@ def drop(
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
         return _native.native(member, x, p, inplace)
+    if statically_known_true(x.numel() == 0):  # of a size that the graph alone will know, nothing is asked: it draws
+        return x
+    seed = member.seed_at(p, seed)
     key = _seeds.draw_tensor(generator, x) if seed is None else as_tensor(seed)
     y: torch.Tensor = operator(x, p, key, offset, None, noise, member.formula)
     return x.copy_(y) if inplace else y
@@ -105,6 +110,7 @@ def _fake(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0, strides: Sequence[int] | None = None, *_: Any
 ) -> torch.Tensor:
     """Return an empty tensor like the operator's result."""
+    _fallbacks.announce()
     return torch.empty_like(x) if strides is None else x.new_empty_strided(x.shape, strides)
 
 
@@ -124,6 +130,7 @@ def _fake_mask(
     size: Sequence[int], p: float, seed: torch.Tensor, offset: int = 0, start: int = 0, device: Any = None
 ) -> torch.Tensor:
     """Return an empty tensor like a mask."""
+    _fallbacks.announce()
     return torch.empty(size, dtype=torch.bool, device=device)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch._C import _are_functorch_transforms_active
 from torch._C._functorch import is_legacy_batchedtensor
 from torch._prims_common import suggest_memory_format
+from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _composite, _cpu
 from fastdrop._autograd import is_recorded
@@ -55,7 +56,12 @@ def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.T
 
 def takes(x: torch.Tensor) -> bool:
     """Return whether the kernel can read x, and nobody has to see it do so."""
-    if _are_functorch_transforms_active() or is_legacy_batchedtensor(x) or _composite.is_watched():
+    if (
+        is_dynamo_compiling()
+        or _are_functorch_transforms_active()
+        or is_legacy_batchedtensor(x)
+        or _composite.is_watched()
+    ):
         return False
     return has_kernel(x) and x.is_cpu and not x.is_neg() and has_memory(x)
 

@@ -6,7 +6,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop import _composite, _dropped_words, _masks, _native, _seeds
+from fastdrop import _composite, _dropped_words, _masks, _seeds
 from fastdrop._checks import check_key, check_probability
 
 
@@ -104,7 +104,7 @@ def drop_words(
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
     is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
-    in_graph = is_dynamo_compiling() or _native.is_graphed() or _get_tracing_state() is not None
+    in_graph = is_dynamo_compiling() or _composite.is_graphed() or _get_tracing_state() is not None
     if in_graph or _are_functorch_transforms_active() or not is_of_words:
         kept = _masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
         return _dropped_words.compose(rows, words, kept, p)
