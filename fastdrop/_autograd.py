@@ -9,7 +9,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
 from fastdrop import _composite, _seeds
-from fastdrop._backend import has_kernel
+from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._key import Key, Noise, Order
 from fastdrop._layout import is_counted, run, run_
 from fastdrop._opaque import opaque
@@ -41,7 +41,9 @@ def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     name = FORMULAS[name].derivative
     if is_legacy_batchedtensor(x) and name != IDENTITY:  # of is_grads_batched, say: functorch does not know of it
         return _composite.run(name, x, key)
-    return composite_drop(name, x, key) if _composite.is_watched() else drop(name, x, key)
+    if type(x) not in PLAIN or _composite.is_watched():  # gradients and tangents may be of classes that x is not of
+        return composite_drop(name, x, key)
+    return drop(name, x, key)
 
 
 @opaque
