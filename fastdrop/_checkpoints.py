@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -97,7 +98,7 @@ def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:
     tells it from further ones. Torch offers no way to ask for this, so the stack of calls is searched.
     """
     first_runs: list[_Memory] = []
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
         if code.co_filename == FILE:
@@ -106,11 +107,11 @@ def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:
                 first_runs.append(_memory_of(names["ctx"]))
             elif code is BACKWARD and "outputs" not in names:  # else its own backward runs, and calls hooks maybe
                 return first_runs, (_memory_of(names["ctx"]), _current_graph_task_id())
-            elif code.co_name == "unpack_hook" and "frame" in names:
+            elif code.co_name == "unpack_hook" and "gid" in names:
                 return first_runs, (_memory_of(names["frame"]), names["gid"])
             elif code.co_name == "checkpoint" and "gen" in names:
                 first_runs.append(_memory_of(names["gen"].gi_frame.f_locals["new_frame"]))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return first_runs, None
 
 
