@@ -8,8 +8,7 @@ from collections.abc import Callable, Container
 from typing import Any, Final
 
 import torch
-from torch._C import _get_tracing_state
-from torch.utils._python_dispatch import _disable_current_modes
+from torch._C import _are_functorch_transforms_active, _get_tracing_state
 
 from fastdrop import _autograd, _backend, _operators, _seeds
 from fastdrop._backend import FLOATS, PLAIN, has_kernel
@@ -60,8 +59,8 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
 
     @opaque
     def kernel(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
-        if name not in enabled or not (train and 0.0 < p < 1.0):
-            return native(x, p, train)  # type: ignore[no-any-return]
+        if name not in enabled or not (train and 0.0 < p < 1.0) or _are_functorch_transforms_active():
+            return native(x, p, train)  # type: ignore[no-any-return]  # a transform comes here from within an operator
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
         watched = is_watched()
@@ -71,9 +70,7 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         if not has_kernel(x) or x.numel() == 0 or (watched and _get_tracing_state() is not None):
             return native(x, p, train)  # type: ignore[no-any-return]
         if watched:
-            with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
-                key = _fresh_key(x, p, by_channels)
-            y = _autograd.composite_drop(member.formula, x, key)
+            y = _autograd.composite_drop(member.formula, x, _fresh_key(x, p, by_channels, watched))
             return x.copy_(y) if inplace else y
         drop = _autograd.drop_ if inplace else _autograd.recorded_drop
         return drop(member.formula, x, _fresh_key(x, p, by_channels))
@@ -81,8 +78,8 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
     return kernel
 
 
-def _fresh_key(x: torch.Tensor, p: float, by_channels: bool = False) -> Key:
-    seed = _seeds.draw() if x.is_cpu else _seeds.of(x, None, None)
+def _fresh_key(x: torch.Tensor, p: float, by_channels: bool = False, watched: bool = False) -> Key:
+    seed = _seeds.draw() if x.is_cpu and not watched else _seeds.of(x, None, None)
     if by_channels:
         return p, seed, 0, None, channels_of(x.shape)
     return p, seed, 0, None if x.is_contiguous() else order_of(x), None
@@ -97,8 +94,7 @@ def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
             return native(x, p, train)  # type: ignore[no-any-return]
         if _get_tracing_state() is not None or is_graphed():
             return native(x, p, train)  # type: ignore[no-any-return]
-        with _disable_current_modes():  # as above
-            key = _fresh_key(x, p)
+        key = _fresh_key(x, p)
         return run("dropout", x, key), _mask_of(x, key)
 
     return kernel

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _composite, _seeds
-from fastdrop._backend import LOW, has_kernel, has_memory
+from fastdrop._backend import LOW, PLAIN, has_kernel, has_memory
 from fastdrop._key import Key, Noise, Order
 from fastdrop._layout import is_counted, run, run_
 from fastdrop._opaque import opaque
@@ -44,7 +44,9 @@ def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         return composite_drop(name, x, key)
     if is_legacy_batchedtensor(x) and name != IDENTITY:  # of is_grads_batched, say: functorch does not know of it
         return _composite.run(name, x, key)
-    return composite_drop(name, x, key) if _composite.is_watched() else drop(name, x, key)
+    if type(x) not in PLAIN or _composite.is_watched():  # gradients and tangents may be of classes that x is not of
+        return composite_drop(name, x, key)
+    return drop(name, x, key)
 
 
 @opaque

@@ -3,7 +3,6 @@
 import torch
 from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling
-from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _block_mask, _composite, _operators, _seeds, _stored
 from fastdrop._key import Seed
@@ -25,9 +24,7 @@ def drop_block(
         keep = _block_mask.operator(x.shape, p, block_size, key, offset, x.device)
         y = _stored.compose(x, keep, _scale_of(keep.sum(), x, eps))
     else:
-        with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
-            drawn = _seeds.of(x, seed, generator)
-        keep, kept = _block_mask.make(x.shape, p, block_size, drawn, offset, x.device)
+        keep, kept = _block_mask.make(x.shape, p, block_size, _seeds.of(x, seed, generator), offset, x.device)
         y = _stored.apply(x, keep, _scale_of(kept, x, eps))
     return x.copy_(y) if inplace else y
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch._C import _are_functorch_transforms_active, _get_tracing_state
-from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _composite, _operators, _seeds
 from fastdrop._backend import has_kernel
@@ -59,7 +58,5 @@ def drop(
         key = _seeds.draw_tensor(generator, x) if seed is None else seed
         y = _autograd.drop(member.formula, x, (p, key, offset, order, noise))
     else:
-        with _disable_current_modes():  # a checkpoint's second run may be watched where its first was not
-            key = _seeds.of(x, seed, generator)
-        y = _autograd.composite_drop(member.formula, x, (p, key, offset, order, noise))
+        y = _autograd.composite_drop(member.formula, x, (p, _seeds.of(x, seed, generator), offset, order, noise))
     return x.copy_(y) if inplace else y

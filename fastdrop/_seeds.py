@@ -9,7 +9,11 @@ import threading
 from typing import Final
 
 import torch
+from torch._C import _len_torch_dispatch_stack
+from torch.compiler import is_dynamo_compiling
+from torch.utils._python_dispatch import _disable_current_modes
 
+from fastdrop import _checkpoints
 from fastdrop._checks import TWO_64, signed64
 from fastdrop._key import Seed
 from fastdrop_kernels.locks import held_by_forks
@@ -26,15 +30,23 @@ _cells: Final[list[Cell]] = []
 _advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
 
 
-def of(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None) -> Seed:
-    """Return the seed of a dropout of x: the given one as it is now, or a fresh one."""
+def of(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, watched: bool = False) -> Seed:
+    """Return the seed of a dropout of x: the given one as it is now, or a fresh one, seen by no mode.
+
+    A checkpoint's second run may be watched by a mode where its first was not, and the other way round.
+    """
+    if not watched and _len_torch_dispatch_stack():
+        with _disable_current_modes():
+            return of(x, seed, generator, watched=True)
     if isinstance(seed, torch.Tensor):
         return readable_for(x, seed.detach().clone() if seed.is_cuda else seed)
     if seed is not None:
         return seed
+    is_users = generator is not None
     if generator is None and x.is_cuda:
         generator = torch.cuda.default_generators[x.get_device()]
-    return readable_for(x, draw(generator))
+    # A mode can be that of a checkpoint which selects what is computed again, where torch's generators may be too.
+    return readable_for(x, _checkpoints.repeated(generator, draw) if is_users or watched else draw(generator))
 
 
 def readable_for(x: torch.Tensor, seed: Seed) -> Seed:
@@ -90,6 +102,8 @@ def part(seed: Seed | None, index: int) -> Seed | None:
 def draw_tensor(generator: torch.Generator | None, x: torch.Tensor | None = None) -> torch.Tensor:
     """Return fresh bits as an int64 tensor, by an operator that all graphs and vmap know; for x: where x is."""
     if generator is not None:
+        if not is_dynamo_compiling():
+            _checkpoints.refuse(generator)
         device = generator.device
     else:
         device = x.device if x is not None and x.is_cuda else torch.device("cpu")

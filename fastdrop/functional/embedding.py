@@ -4,7 +4,6 @@ import torch
 from torch._C import _are_functorch_transforms_active, _get_tracing_state
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
-from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _composite, _dropped_words, _masks, _seeds
 from fastdrop._checks import check_key, check_probability
@@ -108,9 +107,4 @@ def drop_words(
     if in_graph or _are_functorch_transforms_active() or not is_of_words:
         kept = _masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
         return _dropped_words.compose(rows, words, kept, p)
-    if _composite.is_watched():  # a checkpoint's second run may be where its first was not
-        with _disable_current_modes():
-            drawn = _seeds.of(rows, chosen, generator)
-    else:
-        drawn = _seeds.of(rows, chosen, generator)
-    return _dropped_words.drop(rows, words, (vocabulary, p, drawn, offset))
+    return _dropped_words.drop(rows, words, (vocabulary, p, _seeds.of(rows, chosen, generator), offset))
