@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from fastdrop import _backend, _seeds
+from fastdrop import _backend, _composite, _seeds
 from fastdrop._checks import check_probability, check_seed
 from fastdrop._key import Seed
 from fastdrop._opaque import opaque
@@ -29,14 +29,10 @@ operator: Any = torch.ops.fastdrop.drop_block_mask.default
 def make(
     size: Sequence[int], p: float, block_size: int, seed: Seed, offset: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in; and its sum.
-
-    With gamma, of torchvision's formula, blocks overlap more rarely than they start, and about p of all is dropped.
-    """
+    """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in; and its sum."""
+    shape, gamma = _places(size, p, block_size)
     space = size[2:]
-    places = [length - block_size + 1 for length in space]
-    gamma = (p * math.prod(space)) / (block_size ** len(space) * math.prod(places))
-    starts = _backend.mask((*size[:2], *places), gamma, seed, offset, device=device)
+    starts = _backend.mask(shape, gamma, seed, offset, device=device)
     if device.type != "cpu":
         keep = spread(starts, block_size)
         return keep, keep.sum()
@@ -44,6 +40,21 @@ def make(
     volume = (1, *space, 1, block_size) if len(space) == 2 else (*space, block_size, block_size)
     kept = spread_blocks(starts.data_ptr(), mask.ctypes.data, room.ctypes.data, math.prod(size[:2]), *volume)
     return torch.from_numpy(mask), torch.tensor(kept)
+
+
+def by_torchs_draws(size: Sequence[int], p: float, block_size: int, device: torch.device) -> torch.Tensor:
+    """Return such a mask by torch's own random operators: a trace of them draws at each run."""
+    return spread(_composite.mask_by_torchs_draws(*_places(size, p, block_size), device), block_size)
+
+
+def _places(size: Sequence[int], p: float, block_size: int) -> tuple[Sequence[int], float]:
+    """Return the shape of the mask of all places that a block can start at, and the probability that one does.
+
+    That is torchvision's: blocks overlap more rarely than they start, and about p of all is dropped.
+    """
+    space = size[2:]
+    places = [length - block_size + 1 for length in space]
+    return (*size[:2], *places), (p * math.prod(space)) / (block_size ** len(space) * math.prod(places))
 
 
 def spread(starts: torch.Tensor, block_size: int) -> torch.Tensor:

@@ -9,13 +9,13 @@ import torch
 from torch._C import (
     _are_functorch_transforms_active,
     _get_dispatch_mode,
-    _get_tracing_state,
     _TorchDispatchModeKey,
 )
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop import _autograd, _composite, _operators, _seeds
 from fastdrop._backend import has_kernel
+from fastdrop._exported import is_exported
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import order_of
 from fastdrop._members import Member
@@ -25,7 +25,7 @@ GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _
 
 def is_graphed() -> bool:
     """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
-    return any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
+    return _composite.is_watched() and any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
@@ -36,6 +36,14 @@ def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
         raise TypeError(f"{member.name} needs a tensor, but got {type(x).__name__}: {x!r}")
     kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
     raise TypeError(f"{member.name} needs a strided tensor of floating point or complex numbers, but got {kind}")
+
+
+def by_torchs_draws(member: Member, x: torch.Tensor, p: float, inplace: bool, noise: Noise) -> torch.Tensor:
+    """Return native's result, or where torch has none the member's, by random operators of torch's own."""
+    if member.native is not None:
+        return native(member, x, p, inplace)
+    y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
+    return x.copy_(y) if inplace else y
 
 
 def drop(
@@ -52,16 +60,16 @@ def drop(
     if is_graphed():
         return _operators.drop(member, x, p, inplace, noise, seed, offset, generator)
     keyed = seed is not None or generator is not None
-    if member.native is not None and not keyed and (_get_tracing_state() is not None or not has_kernel(x)):
+    exported = not keyed and is_exported()
+    if member.native is not None and (exported or not (keyed or has_kernel(x))):
         return native(member, x, p, inplace)
     if not _operators.takes(x):
         if member.native is None or not (x.is_floating_point() or x.is_complex()):
             return native(member, x, p, inplace)  # integers have no mask to speak of, or torch's error
         kind = "a nested tensor" if x.is_nested else x.layout
         raise RuntimeError(f"{member.name} with a seed or a generator needs a strided tensor, but got {kind}")
-    if not keyed and _get_tracing_state() is not None:
-        y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
-        return x.copy_(y) if inplace else y
+    if exported:
+        return by_torchs_draws(member, x, p, inplace, noise)
     order = None if noise is not None else order_of(x)
     if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
         key = _seeds.draw_tensor(generator, x) if seed is None else seed

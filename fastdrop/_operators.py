@@ -21,6 +21,7 @@ from fastdrop import _backend, _composite, _native, _seeds
 from fastdrop._autograd import over_rows
 from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._checks import check_noise_shape, check_probability, check_range, check_seed
+from fastdrop._exported import is_exported
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import in_order, is_counted, order_of, run
 from fastdrop._members import Member
@@ -61,6 +62,8 @@ def drop(
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
         return _native.native(member, x, p, inplace)
+    if seed is None and generator is None and is_exported():
+        return _native.by_torchs_draws(member, x, p, inplace, noise)
     key = _seeds.draw_tensor(generator, x) if seed is None else as_tensor(seed)
     y: torch.Tensor = operator(x, p, key, offset, None, noise, member.formula)
     return x.copy_(y) if inplace else y

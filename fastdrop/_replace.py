@@ -8,6 +8,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from fastdrop import modules
+from fastdrop.modules.keyed import LEAF
 
 __all__ = ["Report", "replace", "restore"]
 
@@ -95,7 +96,7 @@ def replace(model: torch.nn.Module) -> Report:
     modules = _modules_of(model)
     swapped = {name: module for name, module in modules.items() if _is_plain(module, REPLACEMENTS)}
     for module in swapped.values():
-        setattr(module, MARK, type(module))
+        vars(module).update({MARK: type(module), "__module__": LEAF})
         module.__class__ = REPLACEMENTS[type(module)]
     return Report(list(swapped), {name: type(module) for name, module in modules.items() if _drops_natively(module)})
 
@@ -133,6 +134,7 @@ def restore(model: torch.nn.Module) -> Report:
     swapped = {name: module for name, module in replaced.items() if _is_plain(module, REPLACEMENTS.values())}
     for module in swapped.values():
         module.__class__ = vars(module).pop(MARK)
+        vars(module).pop("__module__", None)  # of those that an earlier version replaced there is none
     return Report(list(swapped), {name: type(module) for name, module in replaced.items() if name not in swapped})
 
 
