@@ -90,7 +90,9 @@ def replace(model: torch.nn.Module) -> Report:
     Calls of `torch.nn.functional.dropout` and its like in a model's own code cannot be seen, and are in no report. A
     module with a `forward` set on the object is left, as its class would not count.
 
-    Do `torch.jit.script` and `torch.fx.symbolic_trace` before, or after `restore`: they know torch's own classes only.
+    Do `torch.jit.script` before, or after `restore`: it knows torch's own classes only. Tools that look modules up by
+    their exact class do not know a replaced one either: `restore` first. In `torch.fx` graphs replaced modules are
+    leaves, as torch's are, and exported programs hold torch's own operators.
     A whole model that was pickled replaced needs fastdrop to be loaded; its state_dict does not.
     """
     modules = _modules_of(model)
