@@ -8,12 +8,13 @@ from collections.abc import Callable, Container
 from typing import Any, Final
 
 import torch
-from torch._C import _are_functorch_transforms_active, _get_tracing_state
+from torch._C import _are_functorch_transforms_active
 
 from fastdrop import _autograd, _backend, _operators, _seeds
 from fastdrop._backend import FLOATS, PLAIN, has_kernel
 from fastdrop._broadcast import channels_of
 from fastdrop._composite import is_graphed, is_watched
+from fastdrop._exported import is_exported
 from fastdrop._key import Key
 from fastdrop._layout import order_of, run
 from fastdrop._members import ALPHA_DROPOUT, DROPOUT, FEATURE_ALPHA_DROPOUT, FEATURE_DROPOUT
@@ -64,10 +65,12 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
         watched = is_watched()
+        if watched and is_exported():
+            return native(x, p, train)  # type: ignore[no-any-return]
         if watched and is_graphed() and _operators.takes(x):
             noise = channels_of(x.shape) if by_channels else None
             return _operators.drop(member, x, p, inplace, noise, None, 0, None)
-        if not has_kernel(x) or x.numel() == 0 or (watched and _get_tracing_state() is not None):
+        if not has_kernel(x) or x.numel() == 0:
             return native(x, p, train)  # type: ignore[no-any-return]
         if watched:
             y = _autograd.composite_drop(member.formula, x, _fresh_key(x, p, by_channels, watched))
@@ -92,7 +95,7 @@ def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
     def kernel(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
         if NATIVE_DROPOUT not in enabled or train is False or not 0.0 < p < 1.0 or not has_kernel(x) or not x.numel():
             return native(x, p, train)  # type: ignore[no-any-return]
-        if _get_tracing_state() is not None or is_graphed():
+        if is_exported() or is_graphed():
             return native(x, p, train)  # type: ignore[no-any-return]
         key = _fresh_key(x, p)
         return run("dropout", x, key), _mask_of(x, key)

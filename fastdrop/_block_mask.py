@@ -12,7 +12,7 @@ import torch
 from torch.autograd import profiler
 from torch.nn.functional import pad
 
-from fastdrop import _backend, _fallbacks, _profile, _seeds
+from fastdrop import _backend, _composite, _fallbacks, _profile, _seeds
 from fastdrop._checks import check_probability, check_seed
 from fastdrop._key import Seed
 from fastdrop._opaque import opaque
@@ -31,14 +31,10 @@ _fallbacks.OPERATORS.append(operator)
 def make(
     size: Sequence[int], p: float, block_size: int, seed: Seed, offset: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in; and its sum.
-
-    With gamma, of torchvision's formula, blocks overlap more rarely than they start, and about p of all is dropped.
-    """
+    """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in; and its sum."""
+    shape, gamma = _places(size, p, block_size)
     space = size[2:]
-    places = [length - block_size + 1 for length in space]
-    gamma = (p * math.prod(space)) / (block_size ** len(space) * math.prod(places))
-    starts = _backend.mask((*size[:2], *places), gamma, seed, offset, device=device)
+    starts = _backend.mask(shape, gamma, seed, offset, device=device)
     if device.type != "cpu":
         keep = spread(starts, block_size)
         return keep, keep.sum()
@@ -49,6 +45,21 @@ def make(
     if event is not None:
         event.__exit__(None, None, None)
     return torch.from_numpy(mask), torch.tensor(kept)
+
+
+def by_torchs_draws(size: Sequence[int], p: float, block_size: int, device: torch.device) -> torch.Tensor:
+    """Return such a mask by torch's own random operators: a trace of them draws at each run."""
+    return spread(_composite.mask_by_torchs_draws(*_places(size, p, block_size), device), block_size)
+
+
+def _places(size: Sequence[int], p: float, block_size: int) -> tuple[Sequence[int], float]:
+    """Return the shape of the mask of all places that a block can start at, and the probability that one does.
+
+    That is torchvision's: blocks overlap more rarely than they start, and about p of all is dropped.
+    """
+    space = size[2:]
+    places = [length - block_size + 1 for length in space]
+    return (*size[:2], *places), (p * math.prod(space)) / (block_size ** len(space) * math.prod(places))
 
 
 def spread(starts: torch.Tensor, block_size: int) -> torch.Tensor:

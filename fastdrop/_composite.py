@@ -4,6 +4,7 @@ Other devices, complex numbers, traces, dispatch modes, batches of torch's older
 a way that no kernel knows. Where autograd looks inside, as under torch.func, it keeps the mask.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,7 @@ def is_watched() -> bool:
 
 def is_graphed() -> bool:
     """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
-    return any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
+    return is_watched() and any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
@@ -54,7 +55,12 @@ def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> t
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
         return _noised(formula, x, torch.randn_like(x), p)
-    return apply(name, x, torch.rand(x.shape if noise is None else noise, device=x.device) >= p, p)
+    return apply(name, x, mask_by_torchs_draws(x.shape if noise is None else noise, p, x.device), p)
+
+
+def mask_by_torchs_draws(shape: Sequence[int], p: float, device: torch.device) -> torch.Tensor:
+    """Return a bool tensor, False with probability p, at each run of a trace anew."""
+    return torch.rand(shape, device=device) >= p
 
 
 def _noised(formula: NormalFormula, x: torch.Tensor, z: torch.Tensor, p: float) -> torch.Tensor:

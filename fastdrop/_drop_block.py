@@ -5,6 +5,7 @@ from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _block_mask, _composite, _operators, _seeds, _stored
+from fastdrop._exported import is_exported
 from fastdrop._key import Seed
 
 
@@ -19,7 +20,10 @@ def drop_block(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Return x with blocks of this size, which fit in it, zeroed, and the rest scaled to its mean."""
-    if is_dynamo_compiling() or _composite.is_graphed() or _are_functorch_transforms_active():
+    if seed is None and generator is None and is_exported():
+        keep = _block_mask.by_torchs_draws(x.shape, p, block_size, x.device)
+        y = _stored.compose(x, keep, _scale_of(keep.sum(), x, eps))
+    elif is_dynamo_compiling() or _composite.is_graphed() or _are_functorch_transforms_active():
         key = _seeds.draw_tensor(generator, x) if seed is None else _operators.as_tensor(seed)
         keep = _block_mask.operator(x.shape, p, block_size, key, offset, x.device)
         y = _stored.compose(x, keep, _scale_of(keep.sum(), x, eps))

@@ -7,6 +7,7 @@ from torch._C import _are_functorch_transforms_active
 from torch.compiler import is_dynamo_compiling
 
 from fastdrop import _backend, _composite, _operators, _seeds
+from fastdrop._exported import is_exported
 from fastdrop._key import Seed
 
 
@@ -23,6 +24,8 @@ def mask(
 
     It is that of a seed, or of a fresh one where seed is None. It counts its elements row by row, from start on.
     """
+    if seed is None and generator is None and is_exported():
+        return _composite.mask_by_torchs_draws(shape, p, where.device)
     in_graph = is_dynamo_compiling() or _composite.is_graphed()
     if seed is None and (in_graph or _are_functorch_transforms_active()):
         seed = _seeds.draw_tensor(generator, where)

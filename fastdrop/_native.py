@@ -6,11 +6,12 @@ Right everywhere, if slower.
 from typing import Any
 
 import torch
-from torch._C import _are_functorch_transforms_active, _get_tracing_state
+from torch._C import _are_functorch_transforms_active
 
 from fastdrop import _autograd, _composite, _operators, _seeds
 from fastdrop._backend import has_kernel
 from fastdrop._checks import shown
+from fastdrop._exported import is_exported
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import order_of
 from fastdrop._members import Member
@@ -24,6 +25,14 @@ def native(member: Member, x: Any, p: float, inplace: bool) -> torch.Tensor:
         raise TypeError(f"{member.name} needs a tensor, but got {shown(x)}")
     kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
     raise TypeError(f"{member.name} needs a strided tensor of floating point or complex numbers, but got {kind}")
+
+
+def by_torchs_draws(member: Member, x: torch.Tensor, p: float, inplace: bool, noise: Noise) -> torch.Tensor:
+    """Return native's result, or where torch has none the member's, by random operators of torch's own."""
+    if member.native is not None:
+        return native(member, x, p, inplace)
+    y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
+    return x.copy_(y) if inplace else y
 
 
 def drop(
@@ -40,16 +49,16 @@ def drop(
     if _composite.is_graphed():
         return _operators.drop(member, x, p, inplace, noise, seed, offset, generator)
     keyed = seed is not None or generator is not None
-    if member.native is not None and not keyed and (_get_tracing_state() is not None or not has_kernel(x)):
+    exported = not keyed and is_exported()
+    if member.native is not None and (exported or not (keyed or has_kernel(x))):
         return native(member, x, p, inplace)
     if not _operators.takes(x):
         if member.native is None or not (x.is_floating_point() or x.is_complex()):
             return native(member, x, p, inplace)  # integers have no mask to speak of, or torch's error
         kind = "a nested tensor" if x.is_nested else x.layout
         raise RuntimeError(f"{member.name} with a seed or a generator needs a strided tensor, but got {kind}")
-    if not keyed and _get_tracing_state() is not None:
-        y = _composite.run_by_torchs_draws(member.formula, x, p, noise)
-        return x.copy_(y) if inplace else y
+    if exported:
+        return by_torchs_draws(member, x, p, inplace, noise)
     if x.numel() == 0:
         return x
     seed = member.seed_at(p, seed)

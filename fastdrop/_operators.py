@@ -23,6 +23,7 @@ from fastdrop import _backend, _composite, _fallbacks, _native, _seeds
 from fastdrop._autograd import over_rows
 from fastdrop._backend import PLAIN, has_kernel
 from fastdrop._checks import check_noise_shape, check_probability, check_range, check_seed
+from fastdrop._exported import is_exported
 from fastdrop._key import Noise, Seed
 from fastdrop._layout import in_order, is_counted, order_of, run
 from fastdrop._members import Member
@@ -64,6 +65,8 @@ def drop(
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
         return _native.native(member, x, p, inplace)
+    if seed is None and generator is None and is_exported():
+        return _native.by_torchs_draws(member, x, p, inplace, noise)
     if statically_known_true(x.numel() == 0):  # of a size that the graph alone will know, nothing is asked: it draws
         return x
     seed = member.seed_at(p, seed)
@@ -178,6 +181,9 @@ class OperatorFunction(_SingleLevelFunction):
         return x if ctx.rest[-1] == IDENTITY else operator(x, ctx.p, *ctx.saved_tensors, *ctx.rest)
 
 
+_apply: Any = OperatorFunction.apply  # type: ignore[attr-defined]  # of its base in C++
+
+
 @opaque
 def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     """Record the operator, always in a graph, where autograd alone knows whether there is a gradient or a tangent."""
@@ -188,7 +194,7 @@ def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     ):
         return _dropout(x, *args)  # compiled code runs: nothing is recorded, and the way round costs 40 microseconds
     with enable_single_level_autograd_function():  # one level of torch.func; the next is met below
-        return OperatorFunction.apply(keyset, x, *args)  # type: ignore[no-any-return]
+        return _apply(keyset, x, *args)  # type: ignore[no-any-return]
 
 
 def _vmap(

@@ -8,6 +8,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fastdrop import modules
 from fastdrop._checks import shown
+from fastdrop.modules.keyed import LEAF
 
 __all__ = ["Report", "replace", "restore"]
 
@@ -89,13 +90,15 @@ def replace(model: torch.nn.Module) -> Report:
     Calls of `torch.nn.functional.dropout` and its like in a model's own code cannot be seen, and are in no report. A
     module with a `forward` set on the object is left, as its class would not count.
 
-    Do `torch.jit.script` and `torch.fx.symbolic_trace` before, or after `restore`: they know torch's own classes only.
+    Do `torch.jit.script` before, or after `restore`: it knows torch's own classes only. Tools that look modules up by
+    their exact class do not know a replaced one either: `restore` first. In `torch.fx` graphs replaced modules are
+    leaves, as torch's are, and exported programs hold torch's own operators.
     A whole model that was pickled replaced needs fastdrop to be loaded; its state_dict does not.
     """
     modules = _modules_of(model)
     swapped = {name: module for name, module in modules.items() if _is_plain(module, REPLACEMENTS)}
     for module in swapped.values():
-        setattr(module, MARK, type(module))
+        vars(module).update({MARK: type(module), "__module__": LEAF})
         module.__class__ = REPLACEMENTS[type(module)]
     return Report(list(swapped), {name: type(module) for name, module in modules.items() if _drops_natively(module)})
 
@@ -133,6 +136,7 @@ def restore(model: torch.nn.Module) -> Report:
     swapped = {name: module for name, module in replaced.items() if _is_plain(module, REPLACEMENTS.values())}
     for module in swapped.values():
         module.__class__ = vars(module).pop(MARK)
+        vars(module).pop("__module__", None)  # of those that an earlier version replaced there is none
     return Report(list(swapped), {name: type(module) for name, module in replaced.items() if name not in swapped})
 
 

@@ -7,7 +7,7 @@ autograd.
 from typing import Any
 
 import torch
-from torch._C import _are_functorch_transforms_active
+from torch._C import _are_functorch_transforms_active, _get_tracing_state
 from torch._C._functorch import is_legacy_batchedtensor
 from torch._prims_common import suggest_memory_format
 from torch.compiler import is_dynamo_compiling
@@ -49,7 +49,8 @@ def apply(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Ten
 
 def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return the same by torch's operators."""
-    keep = keep.contiguous(memory_format=suggest_memory_format(x))  # else the result would not be channels_last
+    if _get_tracing_state() is None:  # in a trace sizes are tensors, of which torch does not answer this question
+        keep = keep.contiguous(memory_format=suggest_memory_format(x))  # else the result would not be channels_last
     factor = scale.reshape([1] * x.dim())  # one without dimensions would be rounded to x's dtype on a GPU
     return torch.where(keep, (x * factor).to(x.dtype), 0)
 

@@ -38,9 +38,9 @@ pytestmark = MARKS
 class Net(nn.Module):
     """Two dropouts."""
 
-    def __init__(self) -> None:
+    def __init__(self, drop: nn.Module | None = None) -> None:
         super().__init__()
-        self.drop = fastdrop.Dropout(HALF)
+        self.drop = fastdrop.Dropout(HALF) if drop is None else drop
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.drop(x) + 10 * self.drop(x * 2)
@@ -66,17 +66,30 @@ def saved_and_loaded(program: torch.export.ExportedProgram) -> torch.export.Expo
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # torch's own, in save
 @STRICT
 def test_export(strict):
-    x, model = leaf(integers(20, 15)), Net()
+    x, model, native = leaf(integers(20, 15)), Net(), Net(nn.Dropout(HALF))
     program = torch.export.export(model, (x,), strict=strict)
-    wanted = seeded(model, x)
+    wanted, masks_of_native = seeded(model, x), seeded(native, x)
     assert set((wanted / x).unique().tolist()) == {0.0, 2.0, 40.0, 42.0}
-    for one in (program, program.run_decompositions(), saved_and_loaded(program)):
-        assert calls(one.graph_module) == 2
+    for one in (program, saved_and_loaded(program)):
         run = one.module()
-        y = seeded(run, x)
-        assert_same_bits(y, wanted)
-        assert_same_bits(gradient(y, x), y / x)
-        assert not torch.equal(run(x), y)
+        assert_same_bits(seeded(run, x), masks_of_native)
+        with fastdrop.accelerated():
+            y = seeded(run, x)
+            assert_same_bits(y, wanted)
+            assert_same_bits(gradient(y, x), y / x)
+            assert not torch.equal(run(x), y)
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # torch's own, in save
+@STRICT
+def test_export_with_keys(strict):
+    x, seed = leaf(values(20, 15)), tensor(7)
+    program = torch.export.export(Keyed(), (x, seed), strict=strict)
+    for one in (program, program.run_decompositions(), saved_and_loaded(program)):
+        assert calls(one.graph_module) == 1
+        y, mask = one.module()(x, tensor(9))
+        assert_dropout(y, x, 9, 2)
+        assert torch.equal(mask, oracle.keep(x, P, 9, 2))
 
 
 @STRICT

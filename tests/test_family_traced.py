@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from fastdrop.functional import drop_path, dropout, gaussian_dropout, gaussian_noise, variational_dropout
+from fastdrop.functional import (
+    drop_block2d,
+    drop_path,
+    dropout,
+    embedding_dropout,
+    gaussian_dropout,
+    gaussian_noise,
+    variational_dropout,
+    word_dropout,
+)
 
 pytestmark = [  # torch's own: of jit itself, and of shapes, which a trace holds fast
     pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),
@@ -47,3 +56,30 @@ def test_noise_is_new_at_each_run(function):
     for y in (first, second):
         assert abs(y.mean() - 1) < 5 * std / 2400**0.5
         assert abs(y.std() / std - 1) < 5 / (2 * 2400) ** 0.5
+
+
+WORDS = torch.arange(2, 302)
+
+
+def dropped_words(x: torch.Tensor) -> torch.Tensor:
+    """Return which of 300 words are dropped, as ones."""
+    return (word_dropout(WORDS, P, 1) == 1) + 0 * x[0, 0, 0]
+
+
+def dropped_rows(x: torch.Tensor) -> torch.Tensor:
+    """Return which of 300 rows of an embedding are dropped, as ones."""
+    return 1 - embedding_dropout(WORDS, torch.ones(400, 1) + 0 * x[0, 0, 0], P)[:, 0] * (1 - P)
+
+
+def dropped_places(x: torch.Tensor) -> torch.Tensor:
+    """Return which of 300 elements a block of one element drops, as ones."""
+    return (drop_block2d(x.flatten()[:300].reshape(1, 1, 20, 15), P, 1) == 0).flatten()
+
+
+@pytest.mark.parametrize("function", [dropped_words, dropped_rows, dropped_places])
+def test_masks_that_are_made_by_themselves_are_new_at_each_run(function):
+    trace, x = traced(function), torch.ones(50, 6, 8)
+    runs = torch.stack([trace(x) for _ in range(40)]).double().round()
+    assert runs.unique().tolist() == [0.0, 1.0]
+    assert not torch.equal(runs[0], runs[1])
+    assert abs(runs.mean() - P) < 5 * (P * (1 - P) / runs.numel()) ** 0.5

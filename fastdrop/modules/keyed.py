@@ -1,6 +1,6 @@
 """What the modules of the family share."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.nn.modules.dropout import _DropoutNd
@@ -8,11 +8,20 @@ from torch.nn.modules.dropout import _DropoutNd
 from fastdrop._checks import check_generator
 
 
+# Tracers of torch.fx take a module as a whole, and so leave it its train() and eval(), if its `__module__` begins with
+# torch.nn, and ask for nothing else. They ask the object, so its class, and all that goes by that, keeps its name.
+LEAF: Final = "torch.nn, by fastdrop"
+
+
 class Keyed(torch.nn.Module):
     """A module that drops elements in training, by seeds of a generator or by a key that its call is given."""
 
     drops_in_training = True  # of all classes whose `training` decides nothing but whether elements are dropped
     generator: torch.Generator | None = None  # of the class, so that `replace` finds nothing missing
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__module__ = LEAF
 
     def key(self, seed: int | torch.Tensor | None, offset: int) -> dict[str, Any]:
         """Return the keywords that a functional takes a key by; a given seed excludes the generator."""
