@@ -41,10 +41,12 @@ ALL: dict[str, Callable[[Function], Function]] = TRANSFORMS | {
     "same rows of grad": lambda d: mapped("same", torch.func.grad(loss_of(d))),
     "grad of different rows": lambda d: torch.func.grad(lambda x: (mapped("different", d)(x) ** 2).sum()),
     "jvp of same rows": lambda d: TRANSFORMS["jvp"](mapped("same", d)),
+    "vjp": lambda d: lambda x: torch.func.vjp(d, x)[1](x + 1)[0],  # no call beside it, whose mask would be ours
     "jacfwd, same": jacfwd_of_same,
     "hessian, same": lambda d: jacfwd_of_same(torch.func.jacrev(loss_of(d))),
     "vmap of functionalize": lambda d: mapped("different", torch.func.functionalize(d)),
 }
+del ALL["linearize"]  # it makes a graph, which holds our operator: it has a test of its own
 
 
 def module(kind: type[nn.Module], *args: int, **kwargs: float) -> nn.Module:
@@ -57,7 +59,11 @@ def attention(x: torch.Tensor, weights: bool) -> torch.Tensor:
 
 
 DROPPING: dict[str, Function] = {  # of (3, 2, 4)
-    **{name: functools.partial(lambda name, x: dropped(name, x * 1, P), name) for name in OPERATORS},
+    **{
+        name: functools.partial(lambda name, x: dropped(name, x * 1, P), name)
+        for name in OPERATORS
+        if name != "native_dropout"
+    },
     "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=P),
     "causal attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=P, is_causal=True),
     "attention with a mask": lambda x: F.scaled_dot_product_attention(
@@ -95,3 +101,12 @@ def test_gradient_is_that_of_differences(installed, dropping):
     (_, above), (_, below) = (gradient_and_value(x + side * step * direction) for side in (1, -1))
     gradient, _ = gradient_and_value(x)
     torch.testing.assert_close((gradient * direction).sum(), (above - below) / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dropping", ["dropout", "scaled_dot_product_attention", "TransformerEncoderLayer", "GRU"])
+def test_linearize(installed, dropping):
+    x = randn(3, 2, SIZE)
+    _, push = torch.func.linearize(DROPPING[dropping], x)
+    one, two = x + 1, torch.cos(x)
+    torch.testing.assert_close(push(one + two), push(one) + push(two))
+    assert push(one).count_nonzero()
