@@ -5,6 +5,7 @@ from collections.abc import Callable
 import family_cases
 import pytest
 import torch
+from exact import integers
 from graphs import HALF, INDUCTOR, MARKS, leaf, values
 from oracle import assert_same_bits
 from torch._dynamo import compiled_autograd
@@ -95,7 +96,7 @@ def test_installed(function):
 def test_sizes_may_change():
     counter = CompileCounterWithBackend("aot_eager")
     for rows in (4, 5, 6):
-        x = leaf(values(rows, 3, 8, 8))
+        x = leaf(integers(rows, 3, 8, 8))
         y = dropout2d(x, HALF) * 3
         loss = y.sum()
         with compiled_autograd._enable(torch.compile(backend=counter, fullgraph=True, dynamic=True)):
