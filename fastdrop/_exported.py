@@ -14,7 +14,7 @@ from fastdrop._composite import is_watched
 def is_exported() -> bool:
     """Return whether operators are recorded for elsewhere; a later lowering of an exported program counts too."""
     if is_dynamo_compiling():
-        return _is_exporting()  # type: ignore[no-any-return]
+        return bool(_is_exporting())
     if not is_watched():
         return False
     mode = _get_dispatch_mode(_TorchDispatchModeKey.FUNCTIONAL)

@@ -121,7 +121,7 @@ def test_monte_carlo_dropout_drops_words():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "key", [{"p": -0.1}, {"p": "a"}, {"seed": -1}, {"seed": 1.5}, {"offset": 2**64}, {"generator": 1},
-            {"seed": 1, "generator": torch.Generator()}], ids=str,
+            {"seed": 1, "generator": torch.Generator()}], ids="-".join,
 )  # fmt: skip
 def test_errors_of_the_key_are_dropouts(key, training):
     wanted = error_of(lambda: dropout(torch.ones(4), training=training, **key))
