@@ -5,6 +5,8 @@ import oracle
 import pytest
 import torch
 from oracle import FLOATS, error_of
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import fastdrop
 from fastdrop.functional import dropout, dropout_mask
@@ -62,6 +64,13 @@ def test_no_elements_from_any_start(size, start):
         torch.ops.fastdrop.dropout_mask(wanted.shape, 0.3, torch.tensor(6), 0, min(start, 2**63 - 1)),
     ):
         assert mask.shape == wanted.shape and mask.dtype is torch.bool
+
+
+def test_no_elements_from_beyond_all_in_a_graph():
+    graph = make_fx(lambda seed: dropout_mask((3, 0), 0.3, seed=seed, start=2**63))(torch.tensor(6))
+    assert graph(torch.tensor(6)).shape == (3, 0)
+    with FakeTensorMode():
+        assert dropout_mask((3, 0), 0.3, seed=6, start=2**63).shape == (3, 0)
 
 
 @pytest.mark.parametrize("count", [1, 8, 1000, 1025])
