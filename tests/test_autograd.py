@@ -118,7 +118,9 @@ def test_autograd_functional(strategy, vectorize):
     assert torch.equal(hessian, (6 * factors(x) ** 3 * x).diag())
 
 
-@pytest.mark.parametrize("wrap", [lambda g: g.as_subclass(Subclass), lambda g: torch.nn.Parameter(g)], ids=["subclass", "parameter"])
+@pytest.mark.parametrize(
+    "wrap", [lambda g: g.as_subclass(Subclass), lambda g: torch.nn.Parameter(g)], ids=["subclass", "parameter"]
+)
 def test_gradients_of_other_classes(wrap):
     x = integers(40).requires_grad_()
     (got,) = torch.autograd.grad(fixed(x), x, wrap(integers(40)))
