@@ -57,7 +57,7 @@ def test_compiled_code_sees_one_kind_of_integer(value, size):
     expected = keep_mask(np.arange(size), 0.5, seed=int(value), offset=int(value))
     kept = fastdrop.functional.dropout(x, 0.5, seed=value, offset=value) != 0
     assert np.array_equal(kept.numpy(), expected)
-    drop_path = fastdrop.functional.drop_path(x.view(10, -1), 0.5, seed=value, offset=value)
+    drop_path = fastdrop.functional.drop_path(x.view(10, -1), 0.5, True, seed=value, offset=value)
     assert np.array_equal(drop_path[:, 0].numpy() != 0, expected[:10])
     assert torch.equal(fastdrop.dropout_mask(size, 0.5, seed=value, offset=value), kept)
     fastdrop.functional.drop_block2d(x.view(1, 1, 10, -1), np.float32(0.5), np.int16(3), seed=value, offset=value)

@@ -116,7 +116,6 @@ class DropConnect(Wrapper):
         seen: list[torch.Tensor] = []
         for i, weight in enumerate(weights_of(self.wrapped, self._names)):
             if weight.value is None:  # computed in the wrapped module, of which a graph can have no view
-                torch._dynamo.graph_break("a weight that DropConnect drops is computed in the wrapped module")
                 return self._run(args, kwargs, seed, offset)
             if not any(weight.value is one for one in seen):
                 seen.append(weight.value)
@@ -129,6 +128,10 @@ class DropConnect(Wrapper):
         for i, weight in enumerate(weights_of(self.wrapped, self._names)):
             substitution.change(weight, self._change(i, seed, offset))
         return substitution.view(self.wrapped)(*args, **kwargs)
+
+    vars(_run).update(  # as torch.compiler.disable does, but at no cost to calls
+        _torchdynamo_disable=True, _torchdynamo_disable_msg="a weight that DropConnect drops is computed"
+    )
 
     def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:
         return partial(functional.dropout, p=self.p, **self.key(_seeds.part(seed, index), offset))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Module, ModuleDict
 
 from fastdrop.modules.wrapper import unwrapped
@@ -69,8 +70,9 @@ def _add_default(module: Module, prefix: str, found: dict[str, Weight], memo: se
     parametrizations = _parametrizations(owner)
     for name, parameter in owner._parameters.items():
         if "weight" in name and _counts(owner, name, parameter, memo):
-            whole = name.rpartition("_")[0] if name.endswith(INGREDIENTS) else ""
-            is_computed = isinstance(vars(owner).get(whole), torch.Tensor)
+            whole = name.rpartition("_")[0] if name.endswith(INGREDIENTS) else name
+            # The compiler warns of a look at what is computed; it has no views of modules, and leaves this to Python.
+            is_computed = whole != name and (is_dynamo_compiling() or whole in vars(owner))
             name = whole if is_computed else name
             found[prefix + name] = Weight(prefix + name, owner, name, None if is_computed else getattr(owner, name))
     for name, originals in parametrizations.items():
