@@ -211,3 +211,29 @@ def test_a_handler_that_drops_while_threads_are_invited():
     assert not thread.is_alive()
     assert len(results) > 10
     assert all(np.array_equal(y.numpy(), wanted) for y in results)
+
+
+FORK = """
+import os
+os.register_at_fork(before=lambda: handler())  # called with locks of the pool's held, as signal handlers may be
+import torch
+from fastdrop.functional import dropout
+torch.set_num_threads(2)
+x = torch.ones(1 << 20)
+wanted, results = dropout(x, 0.5, seed=1), []
+
+def handler():
+    results.append(dropout(x, 0.5, seed=1))
+
+child = os.fork()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print([bool((y.numpy() == wanted.numpy()).all()) for y in results])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_a_handler_that_drops_within_a_fork(switch):
+    assert run_python(FORK, **{_openmp.SWITCH: switch}) == "[True]"
