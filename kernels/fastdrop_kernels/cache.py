@@ -65,9 +65,12 @@ def checked(subfolder: str) -> pathlib.Path:
 def made(subfolder: str) -> pathlib.Path:
     """Return a subfolder of the user's cache folder, made if it is not there; OSError where it cannot be used."""
     folder = user_cache_folder() / subfolder
-    for place in (*reversed(folder.parents), folder):
-        if not place.is_dir():
-            place.mkdir(mode=0o700, exist_ok=True)
+    try:
+        for place in (*reversed(folder.parents), folder):
+            if not place.is_dir():
+                place.mkdir(mode=0o700, exist_ok=True)
+    except OSError as fault:
+        raise OSError(f"{folder} cannot be made: {fault}") from fault
     return checked(subfolder)
 
 
