@@ -46,7 +46,7 @@ ALL: dict[str, Callable[[Function], Function]] = TRANSFORMS | {
     "hessian, same": lambda d: jacfwd_of_same(torch.func.jacrev(loss_of(d))),
     "vmap of functionalize": lambda d: mapped("different", torch.func.functionalize(d)),
 }
-del ALL["linearize"]  # it makes a graph, which holds our operator: it has a test of its own
+del ALL["linearize"]  # it makes a graph, which holds our operator and draws at each call, as native's does
 
 
 def module(kind: type[nn.Module], *args: int) -> nn.Module:
