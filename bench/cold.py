@@ -27,9 +27,9 @@ from bench.gpu import targets
 from bench.gpu.report import WIDTH, grid
 from bench.gpu.session import short
 from bench.gpu.targets import Target
-from fastdrop import _backend, _cpu
 from fastdrop import functional as ours
-from fastdrop._broadcast import NO_PATTERN, Pattern
+from fastdrop._devices import cpu, kernels
+from fastdrop._keys.broadcast import NO_PATTERN, Pattern
 from fastdrop.bench import system
 from fastdrop.bench.report import write
 from fastdrop.bench.run import QUICK, Effort
@@ -80,17 +80,17 @@ class Row(NamedTuple):
 
 def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, pattern: Pattern = NO_PATTERN) -> Case:
     """Return the case of a formula's kernel, and of how a mask lies over memory."""
-    return Case(title, dtype, p, lambda x, y, _: _backend.run(name, x, y, p, SEED, 0, pattern))
+    return Case(title, dtype, p, lambda x, y, _: kernels.run(name, x, y, p, SEED, 0, pattern))
 
 
 def stored(title: str, dtype: torch.dtype, p: float = P, row: int = 0) -> Case:
     """Return the case of a mask that lies in memory: a byte an element, or a row."""
-    kind, scale = _backend.FLOATS[dtype], 1 / (1 - p)
+    kind, scale = kernels.FLOATS[dtype], 1 / (1 - p)
     return Case(
         title,
         dtype,
         p,
-        lambda x, y, keep: _cpu.run_stored(kind, x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, row),
+        lambda x, y, keep: cpu.run_stored(kind, x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, row),
     )
 
 
@@ -154,7 +154,7 @@ def _row(
 ) -> Row:
     rounds = interleaved(contenders, *effort)
     calls = {each: timing._replace(seconds=timing.seconds / BUFFERS) for each, timing in rounds.items()}
-    return Row(name, _backend.FLOATS[dtype], size, p, calls)
+    return Row(name, kernels.FLOATS[dtype], size, p, calls)
 
 
 def channels_in_a_process(variables: dict[str, str], quick: bool) -> list[Row]:

@@ -5,10 +5,10 @@ from typing import Final
 
 import torch
 
-from fastdrop import _backend, _cuda
-from fastdrop._backend import FLOATS
-from fastdrop._broadcast import NO_PATTERN, Pattern
-from fastdrop._checks import cut, shown
+from fastdrop._devices import cuda, kernels
+from fastdrop._devices.kernels import FLOATS
+from fastdrop._keys.arguments import cut, shown
+from fastdrop._keys.broadcast import NO_PATTERN, Pattern
 from fastdrop.functional import drop_block2d, dropout_mask, embedding_dropout
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
@@ -76,8 +76,8 @@ def warmup(
         raise ValueError(f"warmup needs the CPU or a CUDA device, but got {where}")
     for dtype in wanted:
         x = torch.zeros(8, dtype=dtype, device=where)
-        if not _backend.has_kernel(x):
-            raise RuntimeError(f"fastdrop has no kernels on {x.device}: {_cuda.reason(FLOATS[dtype], x.get_device())}")
+        if not kernels.has_kernel(x):
+            raise RuntimeError(f"fastdrop has no kernels on {x.device}: {cuda.reason(FLOATS[dtype], x.get_device())}")
         for name in named & FUSED.keys():
             _run(x, *FUSED[name])
         if named & BLOCKS:
@@ -91,4 +91,4 @@ def _run(x: torch.Tensor, formulas: Iterable[str], patterns: Iterable[Pattern]) 
     """Run what a member computes, and its derivatives."""
     for name in {each for formula in formulas for each in (formula, FORMULAS[formula].derivative)} - {IDENTITY}:
         for pattern in patterns:
-            _backend.run(name, x, x, 0.5, 0, 0, pattern)
+            kernels.run(name, x, x, 0.5, 0, 0, pattern)

@@ -4,8 +4,8 @@ import numpy as np
 from emulation import interpreted
 from ptx import Memory, Statistics
 
-from fastdrop_kernels.cpu import kernels as cpu_kernels
 from fastdrop_kernels.cpu import launch as cpu_launch
+from fastdrop_kernels.cpu import registry as cpu_kernels
 from fastdrop_kernels.formulas import FORMULAS, formula_name
 
 GRID, THREADS = 3, 64  # fewer threads than most cases have tiles: each goes through its loops more than once

@@ -7,10 +7,10 @@ import numpy as np
 from ptx import Kernel, Memory
 from standin import GPUS, Launch
 
-from fastdrop_kernels.cuda import kernels
+from fastdrop_kernels.cuda import cubins
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0), (10, 0))
-PLAIN = [(name, dtype) for name, dtype in kernels.KERNELS if name in ("dropout", "mask")]
+PLAIN = [(name, dtype) for name, dtype in cubins.KERNELS if name in ("dropout", "mask")]
 STORAGE = {  # dtype of a kernel: NumPy's for the same bytes, with bfloat16 as its bits
     "bool": np.uint8,
     "float16": np.float16,
@@ -23,7 +23,7 @@ STORAGE = {  # dtype of a kernel: NumPy's for the same bytes, with bfloat16 as i
 @functools.cache
 def interpreted(name: str, dtype: str, capability: tuple[int, int]) -> Kernel:
     """Return a kernel, compiled for an architecture, that the interpreter runs."""
-    return Kernel(kernels.ptx(name, dtype, capability))
+    return Kernel(cubins.ptx(name, dtype, capability))
 
 
 def host_bytes(address: int, size: int) -> np.ndarray:

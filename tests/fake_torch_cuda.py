@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from cuda import core
 
-from fastdrop import _backend, _block_mask, _cpu, _cuda, _stored
+from fastdrop._devices import cpu, cuda, kernels
+from fastdrop._ops import block_mask, masked_scale
 from fastdrop_kernels.cuda import launch
 
 STREAM = 0x7F00_0000_1000  # of device 0; the next device's is the next number
@@ -53,8 +54,8 @@ def torch_cuda() -> Iterator[TorchCuda]:
             (torch.cuda, "device", state.switched),
             (torch.cuda, "is_current_stream_capturing", lambda: state.capturing),
             (torch._C, "_cuda_getCurrentRawStream", lambda device: state.stream + device),
-            (_cuda, "_launches", {}),
-            (_cuda, "_reasons", {}),
+            (cuda, "_launches", {}),
+            (cuda, "_reasons", {}),
         ):
             replaced.enter_context(mock.patch.object(owner, name, value, create=owner is torch._C))
         replaced.enter_context(fresh_launcher())
@@ -64,10 +65,10 @@ def torch_cuda() -> Iterator[TorchCuda]:
 @contextlib.contextmanager
 def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
     """Run on the GPU what fastdrop would run on the CPU, and by torch what has a kernel on the CPU only."""
-    make_blocks, tensor_of = _block_mask.make, _backend._tensor
+    make_blocks, tensor_of = block_mask.make, kernels._tensor
 
     def run(name: str, dtype: str, *rest: Any) -> None:
-        _cuda.run(name, dtype, state.device, *rest)
+        cuda.run(name, dtype, state.device, *rest)
 
     def make(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return make_blocks(*args[:-1], torch.device("cuda", state.device))
@@ -77,10 +78,10 @@ def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
 
     with contextlib.ExitStack() as replaced:
         for owner, name, value in (
-            (_cpu, "run", run),
-            (_block_mask, "make", make),
-            (_backend, "_tensor", tensor),
-            (_stored, "takes", lambda x: False),
+            (cpu, "run", run),
+            (block_mask, "make", make),
+            (kernels, "_tensor", tensor),
+            (masked_scale, "takes", lambda x: False),
         ):
             replaced.enter_context(mock.patch.object(owner, name, value))
         yield

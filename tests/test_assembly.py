@@ -11,11 +11,11 @@ from processes import run_python
 
 CODE = """
 import json
-from fastdrop_kernels.cpu import compiler, kernels
+from fastdrop_kernels.cpu import compiler, registry
 compiler.CodeCache.load_overload = lambda *_: None  # code from the cache has no assembly to read
 dtypes = ["float16", "bfloat16", "float32", "float64"]
 names = ["dropout", "runs_dropout", "rows_dropout", "gaussian_dropout"]
-print(json.dumps({n: {d: kernels.compiled(n, d)._library.get_asm_str() for d in dtypes} for n in names}))
+print(json.dumps({n: {d: registry.compiled(n, d)._library.get_asm_str() for d in dtypes} for n in names}))
 """
 CPUS = {"this": {}, "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+bmi,+bmi2"}}
 VECTOR = "[yz]mm"  # 256 or 512 bits

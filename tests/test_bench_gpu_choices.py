@@ -12,7 +12,7 @@ from ptx import Kernel, Memory
 
 from bench.gpu import choices
 from fastdrop_kernels.cuda.compiler import link
-from fastdrop_kernels.cuda.kernels import arch_of
+from fastdrop_kernels.cuda.cubins import arch_of
 
 N, SEED = 50_003, 11
 CASES = [(dtype, capability) for dtype in ("float32", "bfloat16") for capability in ((8, 0), (9, 0))]

@@ -7,7 +7,7 @@ import torch
 from oracle import FLOATS, assert_same_bits, error_of
 
 import fastdrop
-from fastdrop._broadcast import Pattern, pattern_of
+from fastdrop._keys.broadcast import Pattern, pattern_of
 from fastdrop.functional import dropout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own

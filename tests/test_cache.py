@@ -11,12 +11,12 @@ from numba import types
 from processes import run_python
 
 import fastdrop
-from fastdrop_kernels.cpu import launch, spread
+from fastdrop_kernels.cpu import dilate, launch
 from fastdrop_kernels.cpu.code_cache import CodeCache
 
 WARM = """
 import json, torch, fastdrop
-from fastdrop_kernels.cpu import compiler, kernels, launch
+from fastdrop_kernels.cpu import compiler, registry, launch
 torch.set_num_threads(2)
 fastdrop.warmup()
 fastdrop.functional.dropout(torch.ones(100_000), 0.5, seed=1)
@@ -61,7 +61,7 @@ def test_compiled_code_sees_one_kind_of_integer(value, size):
     assert np.array_equal(drop_path[:, 0].numpy() != 0, expected[:10])
     assert torch.equal(fastdrop.dropout_mask(size, 0.5, seed=value, offset=value), kept)
     fastdrop.functional.drop_block2d(x.view(1, 1, 10, -1), np.float32(0.5), np.int16(3), seed=value, offset=value)
-    for entry in (launch.run, launch.run_parallel, spread.spread_blocks):
+    for entry in (launch.run, launch.run_parallel, dilate.spread_blocks):
         assert len(entry.signatures) <= 1, entry.signatures
 
 
@@ -145,11 +145,11 @@ except RuntimeError as error:
 def test_huge_outputs_take_huge_pages_and_are_right():
     code = """
 import numpy as np, torch, fastdrop
-from fastdrop import _cpu
+from fastdrop._devices import cpu
 from fastdrop_kernels.cpu.pages import HUGE_FROM
 asked = []
-advise = _cpu.prefer_huge_pages
-_cpu.prefer_huge_pages = lambda address, size: asked.append(advise(address, size))
+advise = cpu.prefer_huge_pages
+cpu.prefer_huge_pages = lambda address, size: asked.append(advise(address, size))
 for n in (HUGE_FROM // 4 - 1, HUGE_FROM // 4):
     y = fastdrop.functional.dropout(torch.ones(n), 0.25, seed=3)
     assert torch.equal(y != 0, fastdrop.dropout_mask(n, 0.25, seed=3))

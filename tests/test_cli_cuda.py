@@ -11,7 +11,7 @@ from cuda_tools import needs_tools
 from processes import run_python
 
 from fastdrop.cli import main
-from fastdrop_kernels.cuda import kernels, packages
+from fastdrop_kernels.cuda import cubins, packages
 
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
 KERNELS = ["--kernel", "dropout,mask"]  # all take minutes
@@ -46,7 +46,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_bad_arguments_are_refused_with_what_was_expected_and_what_came(arguments, expected, capsys, monkeypatch):
-    monkeypatch.setattr(kernels, "cubin", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(cubins, "cubin", lambda *_: pytest.fail("compiled"))
     said = refused(arguments, capsys)
     assert [words for words in expected if words not in said] == []
 
@@ -126,7 +126,7 @@ def test_compiled_kernels_are_where_it_says_and_serve_another_folder(tmp_path, m
     assert {os.path.basename(path) for path in told} == {f"{n}-{a}.cubin" for n in names for a in ("sm_80", "sm_90")}
     assert all(path.read_bytes().startswith(b"\x7fELF") for path in files)
 
-    monkeypatch.setattr(kernels, "ptx", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(cubins, "ptx", lambda *_: pytest.fail("compiled again"))
     assert compiled(["--arch", "sm_90,sm_80", "--dtype", "all", *KERNELS], capsys) == told
     assert all(path.stat().st_mtime_ns == stat.st_mtime_ns for path, stat in files.items())
 
@@ -134,7 +134,7 @@ def test_compiled_kernels_are_where_it_says_and_serve_another_folder(tmp_path, m
     carry = capsys.readouterr().out.split("\n\n")[1].splitlines()
     shutil.copytree(carry[1], tmp_path / "there" / os.path.basename(carry[1]))
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path / "there"))
-    assert kernels.cubin("mask", "bool", (9, 0)).startswith(b"\x7fELF")
+    assert cubins.cubin("mask", "bool", (9, 0)).startswith(b"\x7fELF")
 
 
 @needs_tools
@@ -157,7 +157,7 @@ def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, c
 @needs_tools
 def test_a_cache_folder_that_is_refused_is_named_before_anything_is_compiled(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(kernels, "ptx", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(cubins, "ptx", lambda *_: pytest.fail("compiled"))
     (tmp_path / "fastdrop").mkdir()
     (tmp_path / "fastdrop").chmod(0o777)
     said = refused(["compile", "--arch", "sm_90", "--dtype", "float32"], capsys)
@@ -167,7 +167,7 @@ def test_a_cache_folder_that_is_refused_is_named_before_anything_is_compiled(tmp
 @needs_tools
 def test_what_could_not_be_kept_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(kernels, "cubin", lambda *_: b"compiled, and the disk is full")
+    monkeypatch.setattr(cubins, "cubin", lambda *_: b"compiled, and the disk is full")
     said = refused(["compile", "--arch", "sm_90", "--kernel", "mask"], capsys)
     assert said.count("\n") == 1 and "mask-bool-sm_90.cubin could not be written" in said
 

@@ -11,10 +11,10 @@ from emulation import ARCHITECTURES, PLAIN, STORAGE, interpreted
 from ptx import Kernel, Memory
 
 from fastdrop_kernels.cuda.compiler import compile_ptx
-from fastdrop_kernels.cuda.elements import float32
+from fastdrop_kernels.cuda.cubins import arch_of
+from fastdrop_kernels.cuda.dtypes import float32
+from fastdrop_kernels.cuda.elementwise import kernel
 from fastdrop_kernels.cuda.grid import PARAMETERS
-from fastdrop_kernels.cuda.kernels import arch_of
-from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 
 GRID, THREADS, SEED = 2, 128, 11

@@ -21,7 +21,9 @@ from emulation import execute
 from fake_torch_cuda import STREAM
 
 import fastdrop
-from fastdrop import _backend, _cuda, _seeds
+from fastdrop._devices import cuda as _cuda
+from fastdrop._devices import kernels
+from fastdrop._keys import seeds as _seeds
 from fastdrop.functional import dropout
 
 SIZES = [1, 7, 8, 33, 1000, 4097]
@@ -73,7 +75,7 @@ def test_double_backward_and_torch_func(on_gpu):
 
 def test_a_seed_in_device_memory_is_read_by_the_kernel(on_gpu, driver):
     seed, x, y = torch.tensor([77]), torch.randn(300), torch.empty(300)
-    _backend.run_into("dropout", x, y, 0.5, seed, 4)
+    kernels.run_into("dropout", x, y, 0.5, seed, 4)
     oracle.assert_same_bits(y, oracle.dropout(x, 0.5, 77, 4))
     given = driver.launches[-1].read(["u64"] * 8 + ["f64"] * 3 + ["u64"] * 2)
     assert given[4:6] == [0, seed.data_ptr()]

@@ -12,8 +12,8 @@ from cuda_runs import OFFSET, SEED, Run, assert_same, placed, values
 from cuda_tools import needs_tools
 from emulation import ARCHITECTURES, STORAGE
 
+from fastdrop_kernels.cuda.cubins import FLOATS, KERNELS
 from fastdrop_kernels.cuda.inspect import inspect
-from fastdrop_kernels.cuda.kernels import FLOATS, KERNELS
 
 RUNS = [(1, 1), (5, 1), (8, 1), (1024, 1), (10**6, 1), (2**33, 1)]  # repeat, inner
 ROWS = [(1, 40), (3, 8), (3, 16), (2, 37), (40, 1000), (7, 1100), (2**20, 24), (3, 2**40)]

@@ -19,7 +19,7 @@ pytest.importorskip("cuda.core")
 from standin import build
 
 from fastdrop_kernels import cache
-from fastdrop_kernels.cuda import compiler, kernels
+from fastdrop_kernels.cuda import compiler, cubins
 
 MASK = "mask", "bool", (9, 0)  # a kernel
 LINKED = b"\x7fELF" + bytes(300_000)  # stands for a cubin
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def linked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have PTX linked at once, to `LINKED`, and return the architectures that it was linked for."""
     archs: list[str] = []
-    monkeypatch.setattr(kernels, "ptx", lambda *kernel: "PTX")
+    monkeypatch.setattr(cubins, "ptx", lambda *kernel: "PTX")
     monkeypatch.setattr(compiler, "link", lambda ptx, arch: archs.append(arch) or LINKED)
     return archs
 
@@ -45,21 +45,21 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def cubin_path(name: str, dtype: str, capability: kernels.Capability) -> Path:
+def cubin_path(name: str, dtype: str, capability: cubins.Capability) -> Path:
     """Return where a kernel's cubin is kept."""
-    return cache.user_cache_folder() / kernels.subfolder() / kernels.cubin_name(name, dtype, capability)
+    return cache.user_cache_folder() / cubins.subfolder() / cubins.cubin_name(name, dtype, capability)
 
 
-def kept(name: str, dtype: str, capability: kernels.Capability) -> bytes | None:
+def kept(name: str, dtype: str, capability: cubins.Capability) -> bytes | None:
     """Return the cubin that the cache has."""
-    return cache.read(kernels.subfolder(), kernels.cubin_name(name, dtype, capability))
+    return cache.read(cubins.subfolder(), cubins.cubin_name(name, dtype, capability))
 
 
 def test_each_kernel_and_architecture_is_compiled_once(linked, folder):
-    asked = [(*kernel, capability) for kernel in kernels.KERNELS for capability in ((8, 0), (9, 0), (12, 1))]
+    asked = [(*kernel, capability) for kernel in cubins.KERNELS for capability in ((8, 0), (9, 0), (12, 1))]
     for _ in range(2):
-        assert {kernels.cubin(*kernel) for kernel in asked} == {LINKED}
-        assert linked == ["sm_80", "sm_90", "sm_121"] * len(kernels.KERNELS)
+        assert {cubins.cubin(*kernel) for kernel in asked} == {LINKED}
+        assert linked == ["sm_80", "sm_90", "sm_121"] * len(cubins.KERNELS)
     assert sorted(files(folder)) == sorted({cubin_path(*kernel) for kernel in asked})
     assert len(files(folder)) == len(asked)
 
@@ -79,16 +79,16 @@ def one_warning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("one_warning")
 @pytest.mark.parametrize("content", [b"", b"\x7fEL", b"no cubin", TABLE_BEYOND, bytes(5000)], ids=len)
 def test_what_is_no_cubin_is_replaced(linked, content):
-    kernels.cubin(*MASK)
+    cubins.cubin(*MASK)
     cubin_path(*MASK).write_bytes(content)
-    assert kernels.cubin(*MASK) == kept(*MASK) == LINKED
+    assert cubins.cubin(*MASK) == kept(*MASK) == LINKED
     assert linked == ["sm_90"] * 2
 
 
 @pytest.mark.usefixtures("one_warning")
 def test_a_cubin_that_was_damaged_is_replaced():
     """Cut off, the driver would read on behind it; zeros or another bit it would run."""
-    whole = kernels.cubin(*MASK)
+    whole = cubins.cubin(*MASK)
     path = cubin_path(*MASK)
     content = path.read_bytes()
     cut = [content[:size] for size in (10, 64, len(whole) // 2, len(whole) - 1, len(whole))]
@@ -98,12 +98,12 @@ def test_a_cubin_that_was_damaged_is_replaced():
     ]
     for damaged in (*cut, *zeros, *flips):
         path.write_bytes(damaged)
-        assert kernels.cubin(*MASK) == kept(*MASK) == whole
+        assert cubins.cubin(*MASK) == kept(*MASK) == whole
 
 
 def test_a_file_is_a_cubin_that_tools_read(linked):
     """Its checksum stands at its end, where nobody looks for anything."""
-    kernels.cubin(*MASK)
+    cubins.cubin(*MASK)
     content = cubin_path(*MASK).read_bytes()
     assert content[: len(LINKED)] == LINKED and len(content) == len(LINKED) + hashlib.sha256().digest_size
 
@@ -114,7 +114,7 @@ def test_works_where_nothing_can_be_kept(linked, tmp_path, monkeypatch, place):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     monkeypatch.setenv("FASTDROP_CACHE_DIR", place.format(file=blocked))
-    assert [kernels.cubin(*MASK) for _ in range(2)] == [LINKED] * 2
+    assert [cubins.cubin(*MASK) for _ in range(2)] == [LINKED] * 2
     assert len(linked) == 2
     assert files(tmp_path) == [blocked]
 
@@ -125,16 +125,16 @@ def test_works_without_a_home_folder(linked, monkeypatch):
     monkeypatch.setattr(cache.numba.config, "CACHE_DIR", "")
     for name in ("FASTDROP_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    assert kernels.cubin(*MASK) == LINKED
+    assert cubins.cubin(*MASK) == LINKED
 
 
 @pytest.mark.usefixtures("one_warning")
 def test_a_folder_that_may_only_be_read_is_used(linked, monkeypatch):
-    kernels.cubin(*MASK)
+    cubins.cubin(*MASK)
     cubin_path(*MASK).chmod(0o444)
     cubin_path(*MASK).parent.chmod(0o555)
     monkeypatch.setattr(tempfile, "mkstemp", forbidden)  # root may write there
-    assert kernels.cubin(*MASK) == kernels.cubin("mask", "bool", (8, 0)) == LINKED
+    assert cubins.cubin(*MASK) == cubins.cubin("mask", "bool", (8, 0)) == LINKED
     assert linked == ["sm_90", "sm_80"]
 
 
@@ -145,9 +145,9 @@ def forbidden(*_: Any, **__: Any) -> None:
 @pytest.mark.usefixtures("one_warning")
 def test_what_others_may_have_written_is_not_used(linked):
     """Whoever runs kernels fills the cache, or a copy that is made theirs."""
-    kernels.cubin(*MASK)
+    cubins.cubin(*MASK)
     cubin_path(*MASK).parent.chmod(0o1777)
-    assert [kernels.cubin(*MASK) for _ in range(2)] == [LINKED] * 2
+    assert [cubins.cubin(*MASK) for _ in range(2)] == [LINKED] * 2
     assert linked == ["sm_90"] * 3
 
 
@@ -157,7 +157,7 @@ def test_a_failed_write_leaves_nothing(linked, folder, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    assert kernels.cubin(*MASK) == LINKED
+    assert cubins.cubin(*MASK) == LINKED
     assert files(folder) == []
 
 
@@ -165,15 +165,15 @@ def test_processes_at_once_never_see_half_a_file(folder):
     """Each links, writes, reads and deletes again and again; each time another content, of one number."""
     code = """
 import contextlib, itertools, os, sys, types
-from fastdrop_kernels.cuda import kernels
+from fastdrop_kernels.cuda import cubins
 number = itertools.count(os.getpid() << 20)
 link = lambda ptx, arch: b"\x7fELF" + bytes(60) + next(number).to_bytes(8, "little") * 100_000
-kernels.ptx = lambda *kernel: "PTX"
+cubins.ptx = lambda *kernel: "PTX"
 sys.modules["fastdrop_kernels.cuda.compiler"] = types.SimpleNamespace(link=link)
 from fastdrop_kernels import cache
-path = cache.user_cache_folder() / kernels.subfolder() / kernels.cubin_name("mask", "bool", (9, 0))
+path = cache.user_cache_folder() / cubins.subfolder() / cubins.cubin_name("mask", "bool", (9, 0))
 for time in range(300):
-    code = kernels.cubin("mask", "bool", (9, 0))
+    code = cubins.cubin("mask", "bool", (9, 0))
     assert code[64:] == code[64:72] * 100_000, len(code)
     if time % 5 == 0 and time < 299:
         with contextlib.suppress(FileNotFoundError):
@@ -185,7 +185,7 @@ for time in range(300):
 
 
 def test_carried_cubins_need_no_compiler(folder, tmp_path):
-    cubin = kernels.cubin(*MASK)
+    cubin = cubins.cubin(*MASK)
     carried = folder.rename(tmp_path / "carried")
     before = {path: path.stat().st_mtime_ns for path in files(carried)}
     code = f"""
@@ -212,15 +212,15 @@ def test_folders_are_those_of_their_sources(tmp_path, monkeypatch):
     sources = tmp_path / "sources"
     shutil.copytree(Path(cache.__file__).parent, sources, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(cache, "digest", inspect.unwrap(cache.digest))  # which remembers
-    here = kernels.subfolder()
+    here = cubins.subfolder()
     monkeypatch.setattr(cache, "__file__", str(sources / "cache.py"))
-    assert kernels.subfolder() == here, "wherever they lie"
+    assert cubins.subfolder() == here, "wherever they lie"
 
     def change(file: str) -> str:
         with open(sources / file, "a") as opened:
             opened.write("# changed\n")
-        return kernels.subfolder()
+        return cubins.subfolder()
 
-    assert change("cpu/blocks.py") == change("cpu/new.py") == change("py.typed") == here
-    changed = [change(file) for file in ("cuda/tiles.py", "cuda/elements/byte.py", "stream.py", "formulas/mask.py")]
+    assert change("cpu/elementwise.py") == change("cpu/new.py") == change("py.typed") == here
+    changed = [change(file) for file in ("cuda/elementwise.py", "cuda/dtypes/byte.py", "stream.py", "formulas/mask.py")]
     assert len({here, *changed}) == 5

@@ -9,10 +9,10 @@ import pytest
 from cuda_tools import needs_tools
 from emulation import PLAIN
 
-from fastdrop_kernels.cuda import kernels, toolchain
+from fastdrop_kernels.cuda import cubins, toolchain
+from fastdrop_kernels.cuda.cubins import arch_of
 from fastdrop_kernels.cuda.disassembly import Access, Code, accesses, called, histogram, local_accesses, parse
 from fastdrop_kernels.cuda.inspect import Resources, inspect, resources, signature
-from fastdrop_kernels.cuda.kernels import arch_of
 from fastdrop_kernels.cuda.toolchain import ToolError
 
 SM75, SM80, SM90, SM100 = (7, 5), (8, 0), (9, 0), (10, 0)
@@ -107,7 +107,7 @@ def test_entry_and_parameters_are_called_what_they_are(name, dtype, capability):
 @pytest.mark.parametrize(("name", "dtype"), PLAIN)
 def test_what_is_inspected_is_what_is_launched(name, dtype, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
-    launched = parse(toolchain.disassemble(kernels.cubin(name, dtype, SM80)))
+    launched = parse(toolchain.disassemble(cubins.cubin(name, dtype, SM80)))
     assert launched.instructions == report(name, dtype, SM80).code.instructions
 
 
@@ -118,7 +118,7 @@ def assembled(ptx: str) -> tuple[Code, Resources]:
 
 @needs_tools
 def test_spilling_is_seen():
-    ptx = kernels.ptx("dropout", "float32", SM90)
+    ptx = cubins.ptx("dropout", "float32", SM90)
     code, taken = assembled(ptx.replace(")\n{", ")\n.maxnreg 24\n{", 1))
     assert taken.registers == 24
     assert min(taken[1:]) > 0
@@ -127,7 +127,7 @@ def test_spilling_is_seen():
 
 @needs_tools
 def test_narrower_accesses_are_seen():
-    ptx = kernels.ptx("dropout", "bfloat16", SM90)
+    ptx = cubins.ptx("dropout", "bfloat16", SM90)
     wide = r"ld\.global\.v4\.u32 \t?\{(%r\d+), (%r\d+), (%r\d+), (%r\d+)\}, \[(%rd\d+)\];"
     halves = r"ld.global.v2.u32 {\1, \2}, [\5]; ld.global.v2.u32 {\3, \4}, [\5+8];"
     narrowed, replaced = re.subn(wide, halves, ptx)

@@ -13,7 +13,7 @@ from cuda_runs import OFFSET, SEED, THREADS, Run, assert_same, numbers, placed, 
 from emulation import ARCHITECTURES, PLAIN, STORAGE
 from ptx import Memory
 
-from fastdrop_kernels.cuda.kernels import arch_of
+from fastdrop_kernels.cuda.cubins import arch_of
 
 pytestmark = [
     pytest.mark.parametrize("capability", ARCHITECTURES, ids=arch_of),

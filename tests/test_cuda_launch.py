@@ -21,11 +21,11 @@ from fake_torch_cuda import STREAM, fresh_launcher, torch_cuda
 from standin import GPUS, Driver, Launch
 from standin.example import in_thread
 
-from fastdrop import _cuda
-from fastdrop_kernels.cpu import kernels as cpu_kernels
+from fastdrop._devices import cuda
 from fastdrop_kernels.cpu import launch as cpu_launch
-from fastdrop_kernels.cuda import kernels, launch
-from fastdrop_kernels.cuda.elements import element
+from fastdrop_kernels.cpu import registry as cpu_kernels
+from fastdrop_kernels.cuda import cubins, launch
+from fastdrop_kernels.cuda.dtypes import element
 
 DEVICES = range(len(GPUS))
 THREADS = 256  # of a block
@@ -114,7 +114,7 @@ def test_each_device_runs_its_own_code_and_returns_what_the_cpu_does(driver, nam
     gpu = GPUS[device]
     assert (kernel.device, kernel.multiprocessors) == (device, gpu.multiprocessors)
     assert kernel.tile == element(dtype, gpu.capability).tile
-    assert driver.images == [kernels.cubin(name, dtype, gpu.capability)]
+    assert driver.images == [cubins.cubin(name, dtype, gpu.capability)]
     x, key = values(dtype, 5003), (2**33 + 3, -(2**62) - 1, -7, 0.3)
     with driver.running(execute):
         assert np.array_equal(on_gpu(kernel, x, *key), on_cpu(name, dtype, x, *key))
@@ -167,7 +167,7 @@ def test_a_new_thread_is_given_each_devices_context(driver):
 def test_a_thread_goes_from_device_to_device_and_back(driver):
     def work() -> None:
         for device in (1, 0, 1, 0):
-            _cuda.run("dropout", "float32", device, 0, 0, 0, 0, 0.5, 1, 0)
+            cuda.run("dropout", "float32", device, 0, 0, 0, 0, 0.5, 1, 0)
 
     with torch_cuda():
         work()

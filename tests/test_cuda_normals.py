@@ -16,10 +16,10 @@ from ptx import Memory
 from test_cuda_code import ACCESSES, BITS, REGISTERS
 from test_cuda_kernels import LENGTHS, STARTS
 
-from fastdrop_kernels.cuda import kernels
+from fastdrop_kernels.cuda import cubins
+from fastdrop_kernels.cuda.cubins import KERNELS, arch_of
 from fastdrop_kernels.cuda.disassembly import Access, accesses, called, histogram, local_accesses
 from fastdrop_kernels.cuda.inspect import inspect
-from fastdrop_kernels.cuda.kernels import KERNELS, arch_of
 
 INSTRUCTIONS = 51  # of an element, at most: 2 x 28 / 8 to draw, 23 fused multiply-adds, 17 others
 BFLOAT16_ON_SM75 = 55
@@ -88,7 +88,7 @@ def test_elements_and_threads_beyond_32_bits(run, dtype):
 
 def test_the_assembler_finds_nothing_to_fuse(name, dtype, capability):
     """Of a product and a sum it may make one operation with one rounding, as it likes, unless .rn forbids it."""
-    text = kernels.ptx(name, dtype, capability)
+    text = cubins.ptx(name, dtype, capability)
     products = set(re.findall(r"mul\.f\d+\s+(%\w+),", text))
     operands = re.findall(r"(?:add|sub)\.f\d+\s+%\w+, ([^;]+);", text)
     assert products and operands

@@ -16,7 +16,7 @@ pytest.importorskip("cuda.core")
 from fake_torch_cuda import torch_cuda
 from standin import Driver, build
 
-from fastdrop import _cuda
+from fastdrop._devices import cuda
 from fastdrop_kernels.cuda import packages
 
 
@@ -106,7 +106,7 @@ def test_users_are_told_once_what_to_install(forgotten, driver: Driver, monkeypa
     monkeypatch.delitem(sys.modules, "fastdrop_kernels.cuda.launch")
     with torch_cuda(), pytest.warns(RuntimeWarning, match="native torch: ImportError: .*pip install") as warned:
         monkeypatch.delattr("fastdrop_kernels.cuda.launch")
-        assert [_cuda.is_ready(dtype, 0) for dtype in ("float32", "bool", "float32")] == [False] * 3
+        assert [cuda.is_ready(dtype, 0) for dtype in ("float32", "bool", "float32")] == [False] * 3
     assert len(warned) == 1
 
 
@@ -120,10 +120,10 @@ from standin import Driver, load
 driver = Driver(load(Path({str(build(tmp_path_factory.mktemp("old")))!r})))
 driver.set_version(11080)
 from fake_torch_cuda import torch_cuda
-from fastdrop import _cuda
+from fastdrop._devices import cuda
 with torch_cuda(), warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
-    assert [_cuda.is_ready(dtype, 0) for dtype in ("float32", "bool", "float32")] == [False] * 3
+    assert [cuda.is_ready(dtype, 0) for dtype in ("float32", "bool", "float32")] == [False] * 3
 print(*(each.message for each in warned if each.category is RuntimeWarning), sep="\\n")
 """
     return run_python(code)

@@ -17,7 +17,7 @@ from torch import distributed
 from torch.nn import functional as F
 
 import fastdrop
-from fastdrop._seeds import SEED_END
+from fastdrop._keys.seeds import SEED_END
 
 pytestmark = pytest.mark.skipif(
     not (distributed.is_available() and distributed.is_gloo_available()),

@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastdrop
-from fastdrop import _block_mask, _threads
+from fastdrop._devices import threads
+from fastdrop._ops import block_mask
 from fastdrop.functional import drop_block2d, drop_block3d, dropout_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
@@ -83,13 +84,13 @@ def test_masks_are_the_streams(shape, block_size, dtype):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_threads_share_a_mask(monkeypatch, openmp, dtype):
     if not openmp:
-        monkeypatch.setattr(_threads, "torch_openmp", lambda: None)
+        monkeypatch.setattr(threads, "torch_openmp", lambda: None)
     x = values(8, 16, 71, 61, dtype=dtype)
-    assert x.numel() > 2 * _threads.POOL_GRAIN
+    assert x.numel() > 2 * threads.POOL_GRAIN
     result, before = wanted(x, 5), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert _threads.backend() == ("openmp" if openmp else "python threads")
+        assert threads.backend() == ("openmp" if openmp else "python threads")
         assert_same_bits(drop_block(x, 5), result)
     finally:
         torch.set_num_threads(before)
@@ -99,10 +100,10 @@ def test_threads_share_a_mask(monkeypatch, openmp, dtype):
 def test_masks_by_torchs_operators(shape, block_size):
     """Devices without a kernel spread the starts by torch's operators."""
     side = min(block_size, *shape[2:])
-    keep, kept = _block_mask.make(shape, P, side, SEED, OFFSET, torch.device("cpu"))
+    keep, kept = block_mask.make(shape, P, side, SEED, OFFSET, torch.device("cpu"))
     starts = torch.ones([*shape[:2], *[length - side + 1 for length in shape[2:]]], dtype=torch.bool)
     starts.bernoulli_(1 - P / side**2, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(_block_mask.spread(starts, side), cleared(~starts.numpy(), shape, side))
+    assert torch.equal(block_mask.spread(starts, side), cleared(~starts.numpy(), shape, side))
     assert int(kept) == int(keep.sum())
 
 

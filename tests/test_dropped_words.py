@@ -14,7 +14,8 @@ from torch.nn.functional import embedding
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from fastdrop import EmbeddingDropout, _threads
+from fastdrop import EmbeddingDropout
+from fastdrop._devices import threads as _threads
 from fastdrop.functional import embedding_dropout
 
 CALL = functools.partial(embedding_dropout, p=P, seed=SEED, offset=OFFSET)

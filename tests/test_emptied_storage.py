@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fastdrop
-from fastdrop import _backend
+from fastdrop._devices import kernels
 from fastdrop.functional import (
     alpha_dropout,
     drop_block2d,
@@ -64,8 +64,8 @@ CALLS = {
     "transposed in place": lambda x: dropout(x, 0.5, inplace=True),
     "sliced": lambda x: dropout(x, 0.5),
     "sliced in place": lambda x: dropout(x, 0.5, inplace=True),
-    "from": lambda x: _backend.run_into("dropout", x, torch.empty(SHAPE), 0.5, 1, 0),
-    "into": lambda x: _backend.run_into("dropout", torch.ones(SHAPE), x, 0.5, 1, 0),
+    "from": lambda x: kernels.run_into("dropout", x, torch.empty(SHAPE), 0.5, 1, 0),
+    "into": lambda x: kernels.run_into("dropout", torch.ones(SHAPE), x, 0.5, 1, 0),
     "gradient": lambda x: dropout(ones(), 0.5).backward(x),
     "sliced gradient": lambda x: dropout(ones()[..., ::2], 0.5).backward(x),
     "gradient of channels": lambda x: dropout1d(ones(), 0.5).backward(x),

@@ -7,7 +7,7 @@ from torch import nn
 
 import fastdrop
 import fastdrop.functional as F
-from fastdrop._checks import cut, shown
+from fastdrop._keys.arguments import cut, shown
 
 LONG = list(range(200_000))
 NESTED = [[[[[[list(range(9))] * 9] * 9] * 9] * 9] * 9] * 9

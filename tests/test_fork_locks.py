@@ -13,8 +13,9 @@ from processes import is_true_in_fork
 from torch.nn import functional as F
 
 import fastdrop
-from fastdrop import _install, _seeds
-from fastdrop_kernels.cpu import compiler, kernels
+from fastdrop._keys import seeds
+from fastdrop._patch import install
+from fastdrop_kernels.cpu import compiler, registry
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork"),
@@ -57,8 +58,8 @@ def test_child_compiles(monkeypatch):
     monkeypatch.setattr(compiler.numba, "cfunc", slow)
     assert is_true_meanwhile(
         slow,
-        lambda: kernels.compiled("dropout", "float32"),
-        lambda: kernels.compiled("dropout", "float64").address > 0 and list(compiler._callbacks)[-1:] != [],
+        lambda: registry.compiled("dropout", "float32"),
+        lambda: registry.compiled("dropout", "float64").address > 0 and list(compiler._callbacks)[-1:] != [],
     )
 
 
@@ -68,17 +69,17 @@ def test_child_compiles_while_numba_compiles_for_somebody_else(monkeypatch):
     slow = Slow(int)
     monkeypatch.setattr(compiler, "_callbacks", {})
     assert is_true_meanwhile(
-        slow, global_compiler_lock(slow), lambda: kernels.compiled("dropout", "float64").address > 0
+        slow, global_compiler_lock(slow), lambda: registry.compiled("dropout", "float64").address > 0
     )
 
 
 def test_child_of_a_process_that_installs(monkeypatch):
-    slow = Slow(_install._aten.keys)
-    monkeypatch.setattr(_install, "_overridden", type(_install._overridden)())
-    monkeypatch.setattr(_install._aten, "keys", slow)
+    slow = Slow(install._aten.keys)
+    monkeypatch.setattr(install, "_overridden", type(install._overridden)())
+    monkeypatch.setattr(install._aten, "keys", slow)
     x = torch.randn(1000)
     torch.manual_seed(5)
-    wanted = oracle.dropout(x, 0.5, _seeds.draw())
+    wanted = oracle.dropout(x, 0.5, seeds.draw())
 
     def installs_and_drops() -> bool:
         fastdrop.install()
@@ -93,12 +94,12 @@ def test_child_draws_from_a_gpus_generator(monkeypatch):
     slow = Slow(lambda: 0)
     generator = SimpleNamespace(get_offset=slow, set_offset=lambda value: None, initial_seed=lambda: 7)
     other = SimpleNamespace(get_offset=lambda: 4, set_offset=lambda value: None, initial_seed=lambda: 7)
-    first = _seeds._draw_cuda(other)
-    assert is_true_meanwhile(slow, lambda: _seeds._draw_cuda(generator), lambda: _seeds._draw_cuda(other) == first)
+    first = seeds._draw_cuda(other)
+    assert is_true_meanwhile(slow, lambda: seeds._draw_cuda(generator), lambda: seeds._draw_cuda(other) == first)
 
 
 def test_fork_within_a_lock_of_the_thread_that_forks():
     with compiler._compiling:
-        assert is_true_in_fork(lambda: kernels.compiled("dropout", "float64").address > 0)
+        assert is_true_in_fork(lambda: registry.compiled("dropout", "float64").address > 0)
     with compiler._compiling:  # neither here nor there is it released once too often
         pass

@@ -7,7 +7,8 @@ from oracle import assert_same_bits
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastdrop
-from fastdrop import _cuda, functional
+from fastdrop import functional
+from fastdrop._devices import cuda
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,7 +42,7 @@ def test_forward_and_backward_are_the_cpus(name, dtype):
 def test_it_is_our_kernels_that_run(name):
     case = CASES[name]
     case.results(on_gpu(case.input()), **KEY)
-    loaded = {(name, dtype) for name, dtype, _ in _cuda._launches}
+    loaded = {(name, dtype) for name, dtype, _ in cuda._launches}
     for kernel in {case.forward, case.backward} - {None}:
         assert (kernel, "bool" if kernel == "mask" else "float32") in loaded
 
@@ -85,12 +86,12 @@ def test_more_elements_than_a_gpu_has_threads(name, shape):
 
 
 def test_warmup_loads_all_that_members_take(monkeypatch):
-    monkeypatch.setattr(_cuda, "_launches", {})
+    monkeypatch.setattr(cuda, "_launches", {})
     fastdrop.warmup([torch.float32], DEVICE, members="all")
-    warm = set(_cuda._launches)
+    warm = set(cuda._launches)
     for case in CASES.values():
         case.results(on_gpu(case.input()), **KEY)
-    assert set(_cuda._launches) == warm
+    assert set(cuda._launches) == warm
 
 
 @every_case

@@ -66,7 +66,7 @@ def test_every_exponent_is_narrowed_as_torch_does(exponent):
 
 CODE = """
 import hashlib, torch, torch.nn.functional as F, fastdrop
-from fastdrop_kernels.cpu import kernels
+from fastdrop_kernels.cpu import registry
 fastdrop.warmup()
 x = torch.cat([torch.randn(40_000, generator=torch.Generator().manual_seed(0)), torch.tensor([65504.0, 6e-8, -0.0])])
 x = x.half().requires_grad_()

@@ -15,15 +15,15 @@ from interrupts import Interrupt, codes, everywhere, interrupted
 from processes import run_python
 
 import fastdrop
-from fastdrop import _openmp, _threads
+from fastdrop._devices import openmp, threads
 
-COUNT = 4 * _threads.POOL_GRAIN + 5
+COUNT = 4 * threads.POOL_GRAIN + 5
 SOME_TIME = 0.2  # seconds that a share takes which is slow
 
 
 @pytest.fixture(autouse=True)
 def python_threads(monkeypatch):
-    monkeypatch.setattr(_threads, "torch_openmp", lambda: None)
+    monkeypatch.setattr(threads, "torch_openmp", lambda: None)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -48,17 +48,17 @@ class Shares:
 @pytest.fixture
 def shares(monkeypatch):
     shares = Shares()
-    monkeypatch.setattr(_threads.launch, "run", shares)
+    monkeypatch.setattr(threads.launch, "run", shares)
     return shares
 
 
 def run() -> None:
-    _threads.run(0, 0, 0, 0, COUNT, 4, 0, 0, 0.5, 0, 0)
+    threads.run(0, 0, 0, 0, COUNT, 4, 0, 0, 0.5, 0, 0)
 
 
 def test_all_shares_are_run_once(shares):
     run()
-    size = -(-COUNT // (4 * _threads.BLOCK)) * _threads.BLOCK
+    size = -(-COUNT // (4 * threads.BLOCK)) * threads.BLOCK
     assert sorted(shares.begun) == list(range(0, COUNT, size))
 
 
@@ -89,13 +89,13 @@ def test_no_share_is_at_work_when_a_handlers_exception_leaves(shares, signals):
 
 def test_no_share_is_at_work_wherever_the_exception_comes(monkeypatch):
     shares = Shares(0.002)
-    monkeypatch.setattr(_threads.launch, "run", shares)
+    monkeypatch.setattr(threads.launch, "run", shares)
     run()  # what is made once is there
 
     def handler() -> None:
         raise Interrupt
 
-    where, place = codes(_threads.run, _threads._share, _threads._invite), 0
+    where, place = codes(threads.run, threads._share, threads._invite), 0
     while True:
         try:
             if not interrupted(run, where, handler, place):
@@ -109,7 +109,7 @@ def test_no_share_is_at_work_wherever_the_exception_comes(monkeypatch):
 def test_without_the_pools_threads_the_caller_does_it_all(monkeypatch):
     class Ended:
         def __init__(self, after: int) -> None:
-            self.after, self.pool = after, _threads.ThreadPoolExecutor(1)
+            self.after, self.pool = after, threads.ThreadPoolExecutor(1)
 
         def submit(self, *arguments):
             if self.after == 0:
@@ -120,7 +120,7 @@ def test_without_the_pools_threads_the_caller_does_it_all(monkeypatch):
     x = torch.randn(COUNT)
     for after in (0, 1, 2):
         ended = Ended(after)
-        monkeypatch.setattr(_threads, "_pool", lambda ended=ended: ended)
+        monkeypatch.setattr(threads, "_pool", lambda ended=ended: ended)
         y = fastdrop.functional.dropout(x, 0.1, seed=9)
         assert np.array_equal(y.numpy(), mask_reference.dropout(x.numpy(), 0.1, 9))
 
@@ -131,7 +131,7 @@ def test_an_error_of_a_share_comes_out(monkeypatch):
         if start == 0:
             raise MemoryError("no stack")
 
-    monkeypatch.setattr(_threads.launch, "run", fail)
+    monkeypatch.setattr(threads.launch, "run", fail)
     with pytest.raises(MemoryError, match="no stack"):
         run()
 
@@ -159,7 +159,7 @@ atexit.register(drop)
 
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_dropout_while_the_interpreter_ends(switch):
-    assert run_python(LATE, **{_openmp.SWITCH: switch}).split() == ["True"] * 4
+    assert run_python(LATE, **{openmp.SWITCH: switch}).split() == ["True"] * 4
 
 
 CTRL_C = """
@@ -183,7 +183,7 @@ while ended < 5:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_keyboard_interrupts(switch):
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), _openmp.SWITCH: switch}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), openmp.SWITCH: switch}
     with subprocess.Popen([sys.executable, "-c", CTRL_C], env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         for ended in range(1, 6):
@@ -195,14 +195,14 @@ def test_keyboard_interrupts(switch):
 
 def test_a_handler_that_drops_while_threads_are_invited():
     """The pool's own locks are held there; the handler does without it."""
-    x = torch.randn(2 * _threads.POOL_GRAIN)
+    x = torch.randn(2 * threads.POOL_GRAIN)
     wanted = mask_reference.dropout(x.numpy(), 0.1, 9)
     results = []
 
     def handler() -> None:
         results.append(fastdrop.functional.dropout(x, 0.1, seed=9))
 
-    where = codes(_threads._invite, _threads.ThreadPoolExecutor.submit)
+    where = codes(threads._invite, threads.ThreadPoolExecutor.submit)
     thread = threading.Thread(  # a handler that waits for ever is not to stop the tests
         target=lambda: [None for _ in everywhere(handler, where, handler, step=11)], daemon=True
     )

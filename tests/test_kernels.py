@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.cpu.kernels import address
+from fastdrop_kernels.cpu.registry import address
 
 SIZES = [1, 2, 7, 8, 9, 63, 127, 128, 129, 1000, 1023, 1024, 1025, 3333]
 STARTS = [0, 1, 5, 8, 127, 1000, 1023, 8 * 2**32 - 16, 2**40 + 5]

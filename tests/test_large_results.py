@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.cpu.kernels import address, stored_address
-from fastdrop_kernels.cpu.results import LINE, STREAM_FROM
+from fastdrop_kernels.cpu.registry import address, stored_address
+from fastdrop_kernels.cpu.stores import LINE, STREAM_FROM
 
 ITEMSIZE = 8
 LARGE = int(STREAM_FROM) // ITEMSIZE

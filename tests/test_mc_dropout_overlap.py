@@ -11,7 +11,8 @@ import torch
 from processes import is_true_in_fork
 from torch import nn
 
-from fastdrop import _turns, mc_dropout, mc_predict
+from fastdrop import mc_dropout, mc_predict
+from fastdrop._monte_carlo import turns
 
 X = torch.ones(8, 64)
 WAIT = 60  # seconds until a thread that should have come by is given up
@@ -182,10 +183,10 @@ def test_predictions_within_predictions():
 
 def test_a_turn_comes_back_after_an_exception():
     def alone() -> bool:
-        with _turns.turn(alone=True):
+        with turns.turn(alone=True):
             return True
 
-    with pytest.raises(KeyError), _turns.turn(alone=False), _turns.turn(alone=True):
+    with pytest.raises(KeyError), turns.turn(alone=False), turns.turn(alone=True):
         raise KeyError
     assert in_threads(alone) == [True]
 

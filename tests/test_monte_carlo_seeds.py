@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import fastdrop
-from fastdrop import _monte_carlo, mc_predict
+from fastdrop import mc_predict
+from fastdrop._monte_carlo import predict
 
 
 class Failing(nn.Module):
@@ -100,13 +101,13 @@ def test_generators_of_devices(monkeypatch):
     monkeypatch.setattr(torch, "get_device_module", lambda device: module)
     names = ["cuda:7", "cuda:2", "cpu", "cuda:5", "cuda:0", "cuda:3", "meta", "cuda:2"]
     tensors = [types.SimpleNamespace(device=torch.device(name)) for name in names]
-    found = _monte_carlo._generators(nn.Linear(2, 2), tensors)
+    found = predict._generators(nn.Linear(2, 2), tensors)
     assert found == [torch.default_generator, *(of_devices[index] for index in (7, 2, 5, 0, 3))]
 
 
 def test_devices_whose_generators_cannot_be_had():
     with pytest.raises(ValueError, match="seed needs model and x on CPU, CUDA or XPU devices, but got some on mps"):
-        _monte_carlo._generators(nn.Linear(2, 2), [types.SimpleNamespace(device=torch.device("mps:0"))])
+        predict._generators(nn.Linear(2, 2), [types.SimpleNamespace(device=torch.device("mps:0"))])
 
 
 @pytest.mark.gpu

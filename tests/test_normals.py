@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_kernels import GUARD, SIZES, STARTS, run, signed
 
-from fastdrop_kernels.cpu import kernels
-from fastdrop_kernels.cpu.normals import transform
+from fastdrop_kernels.cpu import registry
+from fastdrop_kernels.cpu.gaussian import transform
 
 NAMES = ["gaussian_dropout", "gaussian_noise"]
 # Relative, at most: of 16 bits after float32's own, of float64 together with the reference's.
@@ -157,7 +157,7 @@ def test_shares_of_the_blocks_make_the_whole(threads):
     run("gaussian_dropout", "float32", x, whole, start=start, offset=3)
     p = np.array([0.1]).view(np.uint64)[0]
     arguments = np.array([x.ctypes.data, shares.ctypes.data, start, x.size, 7, 3, p, 0, 0], np.uint64)
-    kernel = kernels.compiled("gaussian_dropout", "float32").ctypes
+    kernel = registry.compiled("gaussian_dropout", "float32").ctypes
     bounds = np.linspace(0, -(-(start + x.size) // 1024), threads + 1).astype(int)
     for first, last in zip(bounds, bounds[1:], strict=False):
         kernel(arguments.ctypes.data_as(kernel.argtypes[0]), int(first), int(last))

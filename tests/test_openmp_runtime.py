@@ -22,7 +22,7 @@ void omp_set_num_threads(int count) { threads = count; }
 RUN = """
 import ctypes, os, torch
 LOADED_LATE
-from fastdrop import _openmp
+from fastdrop._devices import openmp
 from fastdrop.functional import dropout
 
 torch.set_num_threads(2)
@@ -35,7 +35,7 @@ def regions_of(function):
     function()
     return ctypes.c_int.in_dll(runtime, "regions").value - before
 
-openmp = _openmp.torch_openmp()
+openmp = openmp.torch_openmp()
 threads = torch.get_num_threads()
 is_torchs = regions_of(lambda: torch.mul(x, 2, out=y)) > 0
 addresses = [ctypes.cast(f, ctypes.c_void_p).value

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.cpu.kernels import address
-from fastdrop_kernels.cpu.results import STREAM_FROM
-from fastdrop_kernels.cpu.runs import AHEAD
+from fastdrop_kernels.cpu.registry import address
+from fastdrop_kernels.cpu.segments import AHEAD
+from fastdrop_kernels.cpu.stores import STREAM_FROM
 
 GUARD, GUARDS = 77.0, 80  # elements before and after
 SEED, OFFSET, P = 7, 5, 0.3

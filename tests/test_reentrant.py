@@ -9,8 +9,8 @@ import torch
 from interrupts import codes, everywhere, interrupted
 from processes import run_python
 
-from fastdrop import _seeds
-from fastdrop_kernels.cpu import compiler, kernels
+from fastdrop._keys import seeds as _seeds
+from fastdrop_kernels.cpu import compiler, registry
 
 
 def test_no_seed_is_drawn_twice():
@@ -56,7 +56,7 @@ def test_one_callback_of_a_name_however_it_is_interrupted(monkeypatch):
     known = []
 
     def compiled() -> None:
-        known.append(kernels.compiled("dropout", "float32"))
+        known.append(registry.compiled("dropout", "float32"))
 
     def compile_all() -> None:
         for place in range(0, 100, 9):
@@ -79,9 +79,9 @@ INSTALL = """
 import os, torch
 from interrupts import Interrupt, codes, interrupted
 import fastdrop
-from fastdrop import _install
+from fastdrop._patch import install
 
-where = codes(_install.install, _install._update, _install._override_all_keys, _install._override)
+where = codes(install.install, install._update, install._override_all_keys, install._override)
 infinities = torch.full((1000,), float("inf"))
 
 def is_consistent(wanted):

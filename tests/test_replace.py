@@ -8,7 +8,7 @@ from replaced_net import Net, batch, net_by_functions, seeded
 from torch import nn
 
 import fastdrop
-from fastdrop._replace import REPLACEMENTS, replace, restore
+from fastdrop._patch.replace import REPLACEMENTS, replace, restore
 
 # What a swapped model computes
 

@@ -11,7 +11,7 @@ from replaced_net import Net, Subclass, batch, drops_as_ours, seeded, types
 from torch import nn
 
 import fastdrop
-from fastdrop._replace import replace, restore
+from fastdrop._patch.replace import replace, restore
 
 # Again, and back
 

@@ -21,7 +21,7 @@ from replaced_net import (
 from torch import distributed, nn
 
 import fastdrop
-from fastdrop._replace import Report, replace, restore
+from fastdrop._patch.replace import Report, replace, restore
 
 IGNORE_JIT = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop_kernels.cpu.fill import fill
+from fastdrop_kernels.cpu.philox import fill
 from fastdrop_kernels.stream import block_threshold
 
 ONES = 0xFFFFFFFF

@@ -12,8 +12,9 @@ import torch
 from processes import is_true_in_fork, run_python
 
 import fastdrop
-from fastdrop import _openmp, _threads
-from fastdrop_kernels.cpu.results import STREAM_FROM
+from fastdrop._devices import openmp as _openmp
+from fastdrop._devices import threads as _threads
+from fastdrop_kernels.cpu.stores import STREAM_FROM
 
 N = 300_001  # enough for eight OpenMP threads, with an odd tail
 LARGE = int(STREAM_FROM) // 4 + 5  # float32 elements that go past the caches
@@ -74,7 +75,9 @@ def test_fallback_without_openmp(monkeypatch, threads):
 
 
 def test_switch_is_read_by_a_new_process():
-    code = "import fastdrop._threads, torch; torch.set_num_threads(2); print(fastdrop._threads.backend())"
+    code = (
+        "import fastdrop._devices.threads, torch; torch.set_num_threads(2); print(fastdrop._devices.threads.backend())"
+    )
     assert run_python(code, **{_openmp.SWITCH: "0"}) == "python threads"
 
 
@@ -113,7 +116,7 @@ def test_the_gil_is_released():
     sys.setswitchinterval(60)
     try:
         before = count[0]
-        fastdrop._backend.run_into("dropout", x, y, 0.1, 1, 0)
+        fastdrop._devices.kernels.run_into("dropout", x, y, 0.1, 1, 0)
         counted = count[0] - before
     finally:
         sys.setswitchinterval(interval)

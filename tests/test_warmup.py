@@ -7,7 +7,8 @@ import torch
 from family_cases import CASES, words
 
 import fastdrop
-from fastdrop import _cpu, _cuda, _warmup, functional
+from fastdrop import _warmup, functional
+from fastdrop._devices import cpu, cuda
 
 ROWS = 7  # arguments of run_stored, the last the length of a row
 MASKS_OF_DROPOUT = "dropout2d"  # whose kernels dropout takes where it has a noise_shape
@@ -16,10 +17,10 @@ MASKS_OF_DROPOUT = "dropout2d"  # whose kernels dropout takes where it has a noi
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[str, str]]]:
     """Return the names and dtypes of the kernels that run on the CPU from now on."""
-    asked, run, run_stored = set(), _cpu.run, _cpu.run_stored
-    monkeypatch.setattr(_cpu, "run", lambda *args: asked.add(args[:2]) or run(*args))
+    asked, run, run_stored = set(), cpu.run, cpu.run_stored
+    monkeypatch.setattr(cpu, "run", lambda *args: asked.add(args[:2]) or run(*args))
     monkeypatch.setattr(
-        _cpu, "run_stored", lambda *args: asked.add(("stored", args[0], len(args) == ROWS)) or run_stored(*args)
+        cpu, "run_stored", lambda *args: asked.add(("stored", args[0], len(args) == ROWS)) or run_stored(*args)
     )
     return asked
 
@@ -46,13 +47,13 @@ def test_dropout_alone_unless_more_is_asked_for(asked):
 def test_all_members_run_while_a_graph_is_captured(on_gpu, driver):
     with driver.running(lambda launch: None):  # what kernels compute is tested elsewhere
         fastdrop.warmup([torch.float32], members="all")
-        loaded = set(_cuda._launches)
+        loaded = set(cuda._launches)
         on_gpu.capturing = True
         with driver.capturing():
             for case in CASES.values():
                 case.results(case.input(), seed=1)
             functional.word_dropout(words(), 0.5, 0, seed=1)
-    assert set(_cuda._launches) == loaded
+    assert set(cuda._launches) == loaded
 
 
 @pytest.mark.parametrize("members", ["dropout1d", ["dropout", "Dropout2d"], [3]])

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import torch
 
 from bench.gpu.session import name_of, short
-from fastdrop._backend import run_into as run
+from fastdrop._devices.kernels import run_into as run
 from fastdrop.functional import dropout, dropout_mask
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -14,7 +14,7 @@ from torch.nn.functional import dropout as native_dropout
 from bench.gpu.device import Device
 from bench.gpu.session import reason
 from bench.gpu.timing import Contender
-from fastdrop._backend import run_into as run
+from fastdrop._devices.kernels import run_into as run
 from fastdrop.bench.contenders import SEED, P
 from fastdrop.functional import dropout
 

@@ -7,11 +7,11 @@ import torch
 from torch.compiler import assume_constant_result
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._broadcast import channels_of
-from fastdrop._call import call
-from fastdrop._checks import check_probability
-from fastdrop._key import Noise
-from fastdrop._members import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
+from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.broadcast import channels_of
+from fastdrop._keys.key import Noise
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
 
 
 def dropout1d(

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._call import call
-from fastdrop._checks import check_drop_probability, check_mode, check_probability
-from fastdrop._key import Noise
-from fastdrop._members import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
+from fastdrop._keys.arguments import check_drop_probability, check_mode, check_probability
+from fastdrop._keys.key import Noise
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
 
 
 def drop_path(

@@ -10,12 +10,12 @@ import numpy as np
 from numba import types
 
 from fastdrop_kernels.casts import float64_bits
-from fastdrop_kernels.cpu.blocks import BLOCK
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
+from fastdrop_kernels.cpu.elementwise import BLOCK
 from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, fence, stack_words
 
 u64 = np.uint64
-SHARED: Final = 15  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs
+SHARED: Final = 15  # words that the threads share: a kernel's arguments (see elementwise.py), then what `share` needs
 
 call_kernel = c_function(KERNEL.return_type, *KERNEL.args)
 call_gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)

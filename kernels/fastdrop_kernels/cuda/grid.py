@@ -17,7 +17,7 @@ from numba import types
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.elements import Element
+from fastdrop_kernels.cuda.dtypes import Element
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES, load
 from fastdrop_kernels.cuda.packages import cuda
 from fastdrop_kernels.cuda.philox import philox4x32
