@@ -83,8 +83,8 @@ def contenders(size: int) -> dict[str, Callable[[], object]]:
     arguments = (*addresses, 0, size, SEED, 0, 0, *kernel.numbers(P))
     compared: dict[str, Callable[[], object]] = {
         "core.launch": lambda: core.launch(stream, config, kernel.handle, *arguments),
-        "launch.run": lambda: launch.run(kernel, STREAM, *addresses, 0, size, SEED, 0, P),
-        "_cuda.run": lambda: cuda.run("dropout", "float32", 0, *addresses, 0, size, P, SEED, 0),
+        "launch.enqueue": lambda: launch.enqueue(kernel, STREAM, *addresses, 0, size, SEED, 0, P),
+        "_cuda.run": lambda: cuda.run_kernel("dropout", "float32", 0, *addresses, 0, size, P, SEED, 0),
     }
     for name, call in {"floor": _floor, **CALLS}.items():
         compared[f"{name}, forward"] = lambda call=call: call(x)

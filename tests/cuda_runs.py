@@ -97,7 +97,7 @@ class Run:
         """Return what the CPU kernel makes of x."""
         y = np.zeros_like(x)
         address = cpu_kernels.address(self.name, self.dtype)
-        cpu_launch.run(address, x.ctypes.data, y.ctypes.data, start, x.size, SEED, signed(OFFSET), p, *pattern)
+        cpu_launch.run_serial(address, x.ctypes.data, y.ctypes.data, start, x.size, SEED, signed(OFFSET), p, *pattern)
         return y
 
 

@@ -68,7 +68,7 @@ def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
     make_blocks, tensor_of = block_mask.make, kernels._tensor
 
     def run(name: str, dtype: str, *rest: Any) -> None:
-        cuda.run(name, dtype, state.device, *rest)
+        cuda.run_kernel(name, dtype, state.device, *rest)
 
     def make(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return make_blocks(*args[:-1], torch.device("cuda", state.device))

@@ -7,7 +7,7 @@ import torch
 from oracle import FLOATS, assert_same_bits, error_of
 
 import fastdrop
-from fastdrop._keys.broadcast import Pattern, pattern_of
+from fastdrop._keys.broadcast import BroadcastLayout, broadcast_layout_of
 from fastdrop.functional import dropout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own
@@ -171,18 +171,18 @@ def test_bad_noise_shapes_are_refused_in_eval_too(noise, error, said):
 @pytest.mark.parametrize(
     ("shape", "strides", "noise", "pattern"),
     [
-        ((4, 6, 5, 5), (150, 25, 5, 1), (4, 6, 1, 1), Pattern(25, 1)),
-        ((4, 6, 5, 5), (150, 1, 30, 6), (4, 6, 1, 1), Pattern(25, 6)),
-        ((4, 6, 5, 5), (150, 25, 5, 1), (4, 1, 1, 1), Pattern(150, 1)),
-        ((4, 9, 7), (63, 7, 1), (4, 1, 7), Pattern(9, 7)),
-        ((4, 9, 7), (7, 28, 1), (4, 1, 7), Pattern(9, 28)),
-        ((4, 9, 7), (63, 7, 1), (1, 1, 1), Pattern(252, 1)),
-        ((4, 9, 7), (63, 7, 1), (4, 9, 7), Pattern(1, 252)),
+        ((4, 6, 5, 5), (150, 25, 5, 1), (4, 6, 1, 1), BroadcastLayout(25, 1)),
+        ((4, 6, 5, 5), (150, 1, 30, 6), (4, 6, 1, 1), BroadcastLayout(25, 6)),
+        ((4, 6, 5, 5), (150, 25, 5, 1), (4, 1, 1, 1), BroadcastLayout(150, 1)),
+        ((4, 9, 7), (63, 7, 1), (4, 1, 7), BroadcastLayout(9, 7)),
+        ((4, 9, 7), (7, 28, 1), (4, 1, 7), BroadcastLayout(9, 28)),
+        ((4, 9, 7), (63, 7, 1), (1, 1, 1), BroadcastLayout(252, 1)),
+        ((4, 9, 7), (63, 7, 1), (4, 9, 7), BroadcastLayout(1, 252)),
         ((4, 9, 7), (63, 1, 9), (4, 9, 7), None),  # the mask is counted row by row, memory is not
         ((4, 9, 7), (126, 14, 2), (4, 1, 7), None),  # not dense
         ((4, 9, 7, 3), (189, 21, 3, 1), (4, 1, 7, 1), None),
-        ((4, 1, 7), (7, 99, 1), (4, 1, 1), Pattern(7, 1)),  # the stride of one element says nothing
+        ((4, 1, 7), (7, 99, 1), (4, 1, 1), BroadcastLayout(7, 1)),  # the stride of one element says nothing
     ],
 )
 def test_patterns(shape, strides, noise, pattern):
-    assert pattern_of(shape, strides, noise) == pattern
+    assert broadcast_layout_of(shape, strides, noise) == pattern

@@ -21,7 +21,7 @@ torch.set_num_threads(2)
 fastdrop.warmup()
 fastdrop.functional.dropout(torch.ones(100_000), 0.5, seed=1)
 hits = {name: callback.cache_hits for name, callback in compiler._callbacks.items()}
-entries = {"run": launch.run, "run_parallel": launch.run_parallel}
+entries = {"run": launch.run_serial, "run_parallel": launch.run_parallel}
 hits |= {name: sum(entry.stats.cache_hits.values()) for name, entry in entries.items()}
 print(json.dumps(hits))
 """
@@ -61,7 +61,7 @@ def test_compiled_code_sees_one_kind_of_integer(value, size):
     assert np.array_equal(drop_path[:, 0].numpy() != 0, expected[:10])
     assert torch.equal(fastdrop.dropout_mask(size, 0.5, seed=value, offset=value), kept)
     fastdrop.functional.drop_block2d(x.view(1, 1, 10, -1), np.float32(0.5), np.int16(3), seed=value, offset=value)
-    for entry in (launch.run, launch.run_parallel, dilate.spread_blocks):
+    for entry in (launch.run_serial, launch.run_parallel, dilate.dilate_blocks):
         assert len(entry.signatures) <= 1, entry.signatures
 
 

@@ -53,7 +53,7 @@ def test_every_block_has_its_own_threshold(name, dtype):
 def test_float32_dealt_or_not_is_the_same_from_half_the_sectors(capability):
     x = np.random.default_rng(0).standard_normal(5003).astype(np.float32)
     results, sectors = [], []
-    for element in (float32.ADJACENT, float32.DEALT):
+    for element in (float32.BLOCKED, float32.LANE_PAIRED):
         ptx = compile_ptx(kernel(FORMULAS["dropout"], element), PARAMETERS, capability, "one_way")
         y, statistics = run(Kernel(ptx), x)
         results.append(y)

@@ -195,7 +195,7 @@ sys.modules["numba_cuda"] = sys.modules["numba.cuda"] = None
 from standin import Driver, load
 driver = Driver(load(Path({str(build(tmp_path))!r})))
 from fastdrop_kernels.cuda import launch
-launch.run(launch.load("mask", "bool", 0), 0, 0, 0, 0, 0, 0, 0, 0.5)
+launch.enqueue(launch.load("mask", "bool", 0), 0, 0, 0, 0, 0, 0, 0, 0.5)
 print(driver.launches[0].function, driver.launches[0].image.hex())
 try:
     launch.load("mask", "bool", 1)

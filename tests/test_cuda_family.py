@@ -94,5 +94,5 @@ class LikeCuda(TorchDispatchMode):
 def test_blocks_are_scaled_exactly(dtype):
     x, keep, scale = CASES["drop_block2d"].input(dtype), torch.rand(2, 3, 7, 6) < P, torch.tensor(1.2345678)
     with LikeCuda():
-        y = masked_scale.compose(x, keep, scale)
+        y = masked_scale.decomposed(x, keep, scale)
     assert_same_bits(y, torch.where(keep, (x.float() * scale).to(dtype), 0))

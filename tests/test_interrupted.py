@@ -53,7 +53,7 @@ def shares(monkeypatch):
 
 
 def run() -> None:
-    threads.run(0, 0, 0, 0, COUNT, 4, 0, 0, 0.5, 0, 0)
+    threads.run_shared(0, 0, 0, 0, COUNT, 4, 0, 0, 0.5, 0, 0)
 
 
 def test_all_shares_are_run_once(shares):
@@ -95,7 +95,7 @@ def test_no_share_is_at_work_wherever_the_exception_comes(monkeypatch):
     def handler() -> None:
         raise Interrupt
 
-    where, place = codes(threads.run, threads._share, threads._invite), 0
+    where, place = codes(threads.run_shared, threads._share, threads._invite), 0
     while True:
         try:
             if not interrupted(run, where, handler, place):

@@ -20,7 +20,7 @@ def signed(value: int) -> int:
 
 def run(name: str, dtype: str, x: np.ndarray, y: np.ndarray, start=0, seed=7, offset=0, p=0.1) -> None:
     key = signed(seed), signed(offset), p
-    launch.run(address(name, dtype), x.ctypes.data, y.ctypes.data, start, x.size, *key, 0, 0)
+    launch.run_serial(address(name, dtype), x.ctypes.data, y.ctypes.data, start, x.size, *key, 0, 0)
 
 
 def expected(x: np.ndarray, start=0, seed=7, offset=0, p=0.1) -> np.ndarray:

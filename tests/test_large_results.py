@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.cpu.registry import address, stored_address
-from fastdrop_kernels.cpu.stores import LINE, STREAM_FROM
+from fastdrop_kernels.cpu.registry import address, masked_scale_address
+from fastdrop_kernels.cpu.stores import LINE, NONTEMPORAL_MIN_BYTES
 
 ITEMSIZE = 8
-LARGE = int(STREAM_FROM) // ITEMSIZE
+LARGE = int(NONTEMPORAL_MIN_BYTES) // ITEMSIZE
 GUARD = 77.0
 P, SEED, OFFSET = 0.3, 7, 5
 
@@ -23,7 +23,9 @@ def aligned(count: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(name: str, x: np.ndarray, y: np.ndarray, start: int = 0, repeat: int = 0, inner: int = 0) -> None:
-    launch.run(address(name, "float64"), x.ctypes.data, y.ctypes.data, start, x.size, SEED, OFFSET, P, repeat, inner)
+    launch.run_serial(
+        address(name, "float64"), x.ctypes.data, y.ctypes.data, start, x.size, SEED, OFFSET, P, repeat, inner
+    )
 
 
 def keep_of_noise(count: int, start: int, repeat: int, inner: int) -> np.ndarray:
@@ -92,7 +94,7 @@ def test_a_mask_from_memory(row):
     keep = np.random.default_rng(5).random(-(-count // row) if row else count) < 0.7
     memory, y = aligned(count, 0)
     key = keep.ctypes.data, 0, 1.5
-    launch.run(stored_address("float64", row != 0), x.ctypes.data, y.ctypes.data, 0, count, *key, 0, row)
+    launch.run_serial(masked_scale_address("float64", row != 0), x.ctypes.data, y.ctypes.data, 0, count, *key, 0, row)
     kept = np.repeat(keep, row)[:count] if row else keep
     assert np.array_equal(y, np.where(kept, x * 1.5, 0))
     assert (memory == GUARD).sum() == 64

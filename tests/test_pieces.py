@@ -8,13 +8,13 @@ import torch
 from fastdrop_kernels.cpu import launch
 from fastdrop_kernels.cpu.registry import address
 from fastdrop_kernels.cpu.segments import AHEAD
-from fastdrop_kernels.cpu.stores import STREAM_FROM
+from fastdrop_kernels.cpu.stores import NONTEMPORAL_MIN_BYTES
 
 GUARD, GUARDS = 77.0, 80  # elements before and after
 SEED, OFFSET, P = 7, 5, 0.3
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 AROUND = [31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 256, 257, 1023, 1024, 1025, 2049]
-LARGE = int(STREAM_FROM) // 8 + 3  # float64
+LARGE = int(NONTEMPORAL_MIN_BYTES) // 8 + 3  # float64
 PER_AHEAD = int(AHEAD) // 8
 
 shifts = pytest.mark.parametrize("shift", [0, 1])
@@ -45,7 +45,7 @@ def check(name: str, dtype: torch.dtype, count: int, start: int, shift: int, rep
     for source in (x, y):
         y.copy_(x)
         key = start, count, SEED, OFFSET, p, repeat, inner
-        launch.run(address(name, NAMES[dtype]), source.data_ptr(), y.data_ptr(), *key)
+        launch.run_serial(address(name, NAMES[dtype]), source.data_ptr(), y.data_ptr(), *key)
         assert torch.equal(y, result)
         assert torch.equal(torch.signbit(y), torch.signbit(result)), "a dropped element is +0"
     assert (memory[: GUARDS - shift] == GUARD).all()

@@ -40,7 +40,7 @@ def test_in_place():
 
 def wanted_of(case: family_cases.Case, name: str) -> Counter[str]:
     if "block" in name:  # its mask is kept, and used twice
-        return Counter(mask=1, spread_blocks=1, stored=2)
+        return Counter(mask=1, dilate_blocks=1, stored=2)
     if "embedding" in name:
         return Counter(mask=2, stored_rows=2)
     return Counter([case.forward]) + Counter([case.backward] if case.backward else [])

@@ -14,10 +14,10 @@ from processes import is_true_in_fork, run_python
 import fastdrop
 from fastdrop._devices import openmp as _openmp
 from fastdrop._devices import threads as _threads
-from fastdrop_kernels.cpu.stores import STREAM_FROM
+from fastdrop_kernels.cpu.stores import NONTEMPORAL_MIN_BYTES
 
 N = 300_001  # enough for eight OpenMP threads, with an odd tail
-LARGE = int(STREAM_FROM) // 4 + 5  # float32 elements that go past the caches
+LARGE = int(NONTEMPORAL_MIN_BYTES) // 4 + 5  # float32 elements that go past the caches
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def test_the_gil_is_released():
     sys.setswitchinterval(60)
     try:
         before = count[0]
-        fastdrop._devices.kernels.run_into("dropout", x, y, 0.1, 1, 0)
+        fastdrop._devices.kernels.launch_into("dropout", x, y, 0.1, 1, 0)
         counted = count[0] - before
     finally:
         sys.setswitchinterval(interval)

@@ -10,17 +10,19 @@ import fastdrop
 from fastdrop import _warmup, functional
 from fastdrop._devices import cpu, cuda
 
-ROWS = 7  # arguments of run_stored, the last the length of a row
+ROWS = 7  # arguments of run_masked_scale, the last the length of a row
 MASKS_OF_DROPOUT = "dropout2d"  # whose kernels dropout takes where it has a noise_shape
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[str, str]]]:
     """Return the names and dtypes of the kernels that run on the CPU from now on."""
-    asked, run, run_stored = set(), cpu.run, cpu.run_stored
-    monkeypatch.setattr(cpu, "run", lambda *args: asked.add(args[:2]) or run(*args))
+    asked, run, run_masked_scale = set(), cpu.run_kernel, cpu.run_masked_scale
+    monkeypatch.setattr(cpu, "run_kernel", lambda *args: asked.add(args[:2]) or run(*args))
     monkeypatch.setattr(
-        cpu, "run_stored", lambda *args: asked.add(("stored", args[0], len(args) == ROWS)) or run_stored(*args)
+        cpu,
+        "run_masked_scale",
+        lambda *args: asked.add(("stored", args[0], len(args) == ROWS)) or run_masked_scale(*args),
     )
     return asked
 

@@ -17,7 +17,7 @@ from bench.gpu.timing import Contender, DeviceTiming, buffers_for, interleaved
 from fastdrop.bench.contenders import SEED, P
 from fastdrop_kernels.cuda import cubins, launch
 from fastdrop_kernels.cuda.compiler import compile_ptx, link
-from fastdrop_kernels.cuda.dtypes import element, float32
+from fastdrop_kernels.cuda.dtypes import float32, traits
 from fastdrop_kernels.cuda.elementwise import kernel
 from fastdrop_kernels.cuda.grid import PARAMETERS
 from fastdrop_kernels.cuda.packages import core
@@ -51,8 +51,8 @@ def variants(dtype: str, capability: tuple[int, int]) -> Iterator[tuple[str, Var
     shipped = cubins.ptx("dropout", dtype, capability)
     yield "shipped", Variant(shipped)
     if dtype == "float32":
-        is_dealt = element(dtype, capability) is float32.DEALT
-        name, other = ("adjacent", float32.ADJACENT) if is_dealt else ("dealt", float32.DEALT)
+        is_dealt = traits(dtype, capability) is float32.LANE_PAIRED
+        name, other = ("adjacent", float32.BLOCKED) if is_dealt else ("dealt", float32.LANE_PAIRED)
         made = kernel(FORMULAS["dropout"], other)
         yield name, Variant(compile_ptx(made, PARAMETERS, capability, cubins.entry_name("dropout", dtype)))
     for loads, stores in ((".cs", ""), ("", ".cs"), (".cs", ".cs"), (".cg", "")):

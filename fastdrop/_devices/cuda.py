@@ -9,9 +9,9 @@ import torch
 from torch.autograd import profiler
 
 from fastdrop._devices import profile
-from fastdrop._keys.broadcast import NO_PATTERN, Pattern
+from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 
-Launch = Callable[..., None]  # fastdrop_kernels.cuda.launch.run with its kernel
+Launch = Callable[..., None]  # fastdrop_kernels.cuda.launch.enqueue with its kernel
 
 _launches: Final[dict[tuple[str, str, int], Launch]] = {}  # of the kernels loaded, by name, dtype and device
 _reasons: Final[dict[tuple[str, int], str | None]] = {}  # why a dtype has no kernels on a device; None: it has
@@ -60,16 +60,16 @@ def load(name: str, dtype: str, device: int) -> Launch:
     from fastdrop_kernels.cuda import launch  # needs cuda.core, which is not everybody's
 
     with torch.cuda.device(device):
-        run_kernel = functools.partial(launch.run, launch.load(name, dtype, device))
+        run_kernel = functools.partial(launch.enqueue, launch.load(name, dtype, device))
         # The driver puts off a part of loading until the first launch, which may be one that is captured.
         run_kernel(torch._C._cuda_getCurrentRawStream(device), 0, 0, 0, 0, 0, 0, 0.0)
     _launches[name, dtype, device] = run_kernel
     return run_kernel
 
 
-def run(
+def run_kernel(
     name: str, dtype: str, device: int, x: int, y: int, start: int, count: int,
-    p: float, seed: int | torch.Tensor, offset: int, pattern: Pattern = NO_PATTERN,
+    p: float, seed: int | torch.Tensor, offset: int, broadcast: BroadcastLayout = NO_BROADCAST,
 ) -> None:  # fmt: skip
     """Launch a kernel on `count` elements; x, y: addresses; start: the first element's index in the stream.
 
@@ -79,9 +79,11 @@ def run(
     launch = _launches.get((name, dtype, device)) or load(name, dtype, device)
     value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
     if device == torch.cuda.current_device():
-        launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *pattern)
+        launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *broadcast)
     else:
         with torch.cuda.device(device):
-            launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *pattern)
+            launch(
+                torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *broadcast
+            )
     if event is not None:
         event.__exit__(None, None, None)

@@ -9,7 +9,7 @@ from torch._C import _get_tracing_state
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop._devices import cpu, cuda
-from fastdrop._keys.broadcast import NO_PATTERN, Pattern
+from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 from fastdrop._keys.key import Seed
 
 FLOATS: Final = {
@@ -47,8 +47,14 @@ def has_memory(x: torch.Tensor) -> bool:
     raise RuntimeError(f"kernel needs memory, but got a tensor of {x.numel()} elements whose storage is empty")
 
 
-def run(
-    name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int, pattern: Pattern = NO_PATTERN
+def launch(
+    name: str,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    p: float,
+    seed: Seed,
+    offset: int,
+    broadcast: BroadcastLayout = NO_BROADCAST,
 ) -> None:
     """Write a formula's result for x, element by element in the order of memory, to y: x itself, or an empty_like.
 
@@ -59,30 +65,30 @@ def run(
         return
     if source < LOW and not has_memory(x):
         if x._is_zerotensor():
-            run(name, y.zero_(), y, p, seed, offset, pattern)
+            launch(name, y.zero_(), y, p, seed, offset, broadcast)
         else:
             torch._sync(x)  # type: ignore[attr-defined, no-untyped-call]
             copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
             copy.copy_(torch._from_functional_tensor(x))  # whose strides may be others
-            run(name, copy, copy, p, seed, offset, pattern)
+            launch(name, copy, copy, p, seed, offset, broadcast)
             y.copy_(copy)
         return
-    if pattern is not NO_PATTERN:
-        name = f"runs_{name}" if pattern.inner == 1 else f"rows_{name}"
+    if broadcast is not NO_BROADCAST:
+        name = f"runs_{name}" if broadcast.inner == 1 else f"rows_{name}"
     if device < 0:  # the CPU
-        cpu.run(name, dtype, source, target, 0, count, p, seed, offset, pattern)  # type: ignore[arg-type]  # an int
+        cpu.run_kernel(name, dtype, source, target, 0, count, p, seed, offset, broadcast)  # type: ignore[arg-type]  # an int
     else:
-        cuda.run(name, dtype, device, source, target, 0, count, p, seed, offset, pattern)
+        cuda.run_kernel(name, dtype, device, source, target, 0, count, p, seed, offset, broadcast)
 
 
-def run_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
+def launch_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
     """Do the same for a y that comes from elsewhere, after a look at whether it is like x."""
     if x.numel() != y.numel() or x.dtype is not y.dtype or x.device != y.device:
         one, other = (f"{each.numel()} of {each.dtype} on {each.device}" for each in (x, y))
         raise ValueError(f"kernel needs equal tensors, but got {one} and {other}")
     if not has_memory(y):
         raise ValueError("kernel needs memory for its result, but got a tensor without")
-    run(name, x, y, p, seed, offset)
+    launch(name, x, y, p, seed, offset)
 
 
 def mask(
@@ -105,11 +111,13 @@ def mask(
             with _disable_current_modes():
                 empty = torch.empty(shape, dtype=torch.bool, device=device)
                 keep = empty if strides is None else empty.as_strided(tuple(shape), tuple(strides))
-            cuda.run("mask", "bool", index, keep.data_ptr(), keep.data_ptr(), start, keep.numel(), p, seed, offset)
+            cuda.run_kernel(
+                "mask", "bool", index, keep.data_ptr(), keep.data_ptr(), start, keep.numel(), p, seed, offset
+            )
             return keep
     kept = np.empty(shape, np.bool_)
     target = kept.ctypes.data
-    cpu.run("mask", "bool", target, target, start, kept.size, p, int(seed), offset)
+    cpu.run_kernel("mask", "bool", target, target, start, kept.size, p, int(seed), offset)
     return _tensor(kept, strides, device)
 
 
@@ -119,7 +127,7 @@ def normals(
     """Return a tensor of standard normal numbers, float32, on a device, in the order that `mask` has too."""
     z = np.zeros(shape, np.float32)
     target = z.ctypes.data
-    cpu.run("gaussian_noise", "float32", target, target, 0, z.size, 1.0, int(seed), offset)
+    cpu.run_kernel("gaussian_noise", "float32", target, target, 0, z.size, 1.0, int(seed), offset)
     return _tensor(z, strides, device)
 
 

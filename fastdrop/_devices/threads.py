@@ -44,17 +44,17 @@ def backend() -> str:
     return "openmp" if torch_openmp() else "python threads"
 
 
-def run(
+def run_shared(
     kernel: int, x: int, y: int, start: int, count: int, itemsize: int,
     seed: int, offset: int, p: float, repeat: int, inner: int,
 ) -> None:  # fmt: skip
-    """Run a kernel (see `launch.run`) on as many of torch's threads as its size is worth; the result is the same."""
+    """Run a kernel (see `launch.run_serial`) on as many of torch's threads as it is worth; the result is the same."""
     threads = team = 1
     if not _forked:
         openmp, team = torch_openmp(), torch.get_num_threads()
         threads = min(team, count // (OPENMP_GRAIN if openmp else POOL_GRAIN))
     if threads <= 1:
-        launch.run(kernel, x, y, start, count, seed, offset, p, repeat, inner)
+        launch.run_serial(kernel, x, y, start, count, seed, offset, p, repeat, inner)
     elif openmp:
         worker = launch.worker().address
         launch.run_parallel(kernel, x, y, start, count, seed, offset, p, repeat, inner, threads, team, worker, *openmp)
@@ -63,7 +63,7 @@ def run(
 
         def run_share(i: int) -> None:
             n = min(size, count - i)
-            launch.run(kernel, x + i * itemsize, y + i * itemsize, start + i, n, seed, offset, p, repeat, inner)
+            launch.run_serial(kernel, x + i * itemsize, y + i * itemsize, start + i, n, seed, offset, p, repeat, inner)
 
         _share(run_share, range(0, count, size))
 

@@ -15,18 +15,20 @@ def channels_of(shape: Sequence[int], batched: int = 1) -> tuple[int, ...]:
     return tuple(shape)[:kept] + (1,) * (len(shape) - kept)
 
 
-class Pattern(NamedTuple):
+class BroadcastLayout(NamedTuple):
     """How often a row of draws is used in turn, and how long it is."""
 
     repeat: int
     inner: int
 
 
-NO_PATTERN: Final = Pattern(0, 0)  # every element has a draw of its own
+NO_BROADCAST: Final = BroadcastLayout(0, 0)  # every element has a draw of its own
 
 
 @functools.lru_cache(maxsize=4096)
-def pattern_of(shape: tuple[int, ...], strides: tuple[int, ...], noise: tuple[int, ...]) -> Pattern | None:
+def broadcast_layout_of(
+    shape: tuple[int, ...], strides: tuple[int, ...], noise_shape: tuple[int, ...]
+) -> BroadcastLayout | None:
     """Return how a mask of shape `noise` lies over a tensor's memory; None where in no way that a kernel knows."""
     dims = [dim for _, dim in sorted((stride, dim) for dim, stride in enumerate(strides) if shape[dim] != 1)]
     lengths, kept, dense, level = [1, 1, 1], [], 1, 0  # inner, repeat, outer: from the innermost dimension on
@@ -34,7 +36,7 @@ def pattern_of(shape: tuple[int, ...], strides: tuple[int, ...], noise: tuple[in
         if strides[dim] != dense:
             return None
         dense *= shape[dim]
-        is_repeated = noise[dim] == 1
+        is_repeated = noise_shape[dim] == 1
         if is_repeated != (level == 1):
             level += 1
         if level > 2:
@@ -42,4 +44,4 @@ def pattern_of(shape: tuple[int, ...], strides: tuple[int, ...], noise: tuple[in
         lengths[level] *= shape[dim]
         if not is_repeated:
             kept.append(dim)
-    return Pattern(lengths[1], lengths[0]) if kept == sorted(kept, reverse=True) else None
+    return BroadcastLayout(lengths[1], lengths[0]) if kept == sorted(kept, reverse=True) else None

@@ -3,9 +3,11 @@
 import torch
 
 Seed = int | torch.Tensor  # 64 bits as a signed int, or an int64 tensor of one element on the device that is to read it
-Order = (
+CountingStrides = (
     tuple[int, ...] | None
 )  # strides of a dense tensor in whose memory's order elements are counted; None: row by row
-Noise = tuple[int, ...] | None  # shape of a mask that is broadcast over the tensor, counted row by row; None: its own
+NoiseShape = (
+    tuple[int, ...] | None
+)  # shape of a mask that is broadcast over the tensor, counted row by row; None: its own
 
-Key = tuple[float, Seed, int, Order, Noise]  # p, seed, offset, order, noise: all that a mask depends on
+Key = tuple[float, Seed, int, CountingStrides, NoiseShape]  # p, seed, offset, order, noise: all that a mask depends on

@@ -30,26 +30,26 @@ _cells: Final[list[Cell]] = []
 _advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
 
 
-def of(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, watched: bool = False) -> Seed:
+def resolve(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, watched: bool = False) -> Seed:
     """Return the seed of a dropout of x: the given one as it is now, or a fresh one, seen by no mode.
 
     A checkpoint's second run may be watched by a mode where its first was not, and the other way round.
     """
     if not watched and _len_torch_dispatch_stack():
         with _disable_current_modes():
-            return of(x, seed, generator, watched=True)
+            return resolve(x, seed, generator, watched=True)
     if isinstance(seed, torch.Tensor):
-        return readable_for(x, seed.detach().clone() if seed.is_cuda else seed)
+        return as_kernel_seed(x, seed.detach().clone() if seed.is_cuda else seed)
     if seed is not None:
         return seed
     is_users = generator is not None
     if generator is None and x.is_cuda:
         generator = torch.cuda.default_generators[x.get_device()]
     # A mode can be that of a checkpoint which selects what is computed again, where torch's generators may be too.
-    return readable_for(x, checkpoints.repeated(generator, draw) if is_users or watched else draw(generator))
+    return as_kernel_seed(x, checkpoints.repeated(generator, draw) if is_users or watched else draw(generator))
 
 
-def readable_for(x: torch.Tensor, seed: Seed) -> Seed:
+def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:
     """Return a seed in the form that x's kernel reads: in memory only where that is the memory of x's GPU."""
     if isinstance(seed, torch.Tensor) and seed.is_cuda and seed.device == x.device:
         return seed
@@ -91,7 +91,7 @@ def _draw_cuda(generator: torch.Generator) -> Seed:
     return signed64((generator.initial_seed() + ODD * offset) % TWO_64, "seed")
 
 
-def part(seed: Seed | None, index: int) -> Seed | None:
+def fold_in(seed: Seed | None, index: int) -> Seed | None:
     """Return the seed of a part of what a seed was given for; of the first part it is that seed, as it was given."""
     if seed is None or index == 0:
         return seed

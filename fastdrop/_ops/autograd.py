@@ -11,14 +11,14 @@ from torch.compiler import is_dynamo_compiling
 
 from fastdrop._devices.kernels import LOW, PLAIN, has_kernel, has_memory
 from fastdrop._keys import seeds as _seeds
-from fastdrop._keys.key import Key, Noise, Order
+from fastdrop._keys.key import CountingStrides, Key, NoiseShape
 from fastdrop._ops import decompose
-from fastdrop._ops.dynamo_skip import opaque
-from fastdrop._ops.layout import is_counted, run, run_
+from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.layout import compute, compute_, has_strides
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
 
-@opaque
+@dynamo_skip
 class DropFunction(torch.autograd.Function):
     """y = f(x) by a formula and its key, and of gradient and tangent the formula's derivative with the same key."""
 
@@ -26,7 +26,7 @@ class DropFunction(torch.autograd.Function):
     def forward(ctx: Any, name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         """Return the formula's result for x."""
         ctx.formula, ctx.key = name, key
-        return run(name, x, key)
+        return compute(name, x, key)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -45,12 +45,14 @@ def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         return composite_drop(name, x, key)
     if is_legacy_batchedtensor(x) and name != IDENTITY:  # of is_grads_batched, say: functorch does not know of it
         return decompose.run(name, x, key)
-    if type(x) not in PLAIN or decompose.is_watched():  # gradients and tangents may be of classes that x is not of
+    if (
+        type(x) not in PLAIN or decompose.in_dispatch_mode_or_trace()
+    ):  # gradients and tangents may be of classes that x is not of
         return composite_drop(name, x, key)
     return drop(name, x, key)
 
 
-@opaque
+@dynamo_skip
 class InPlaceDropFunction(DropFunction):
     """The same, written over x."""
 
@@ -59,10 +61,10 @@ class InPlaceDropFunction(DropFunction):
         """Overwrite a dense x with the formula's result."""
         ctx.formula, ctx.key = name, key
         ctx.mark_dirty(x)
-        return run_(name, x, key)
+        return compute_(name, x, key)
 
 
-@opaque
+@dynamo_skip
 class CompositeDropFunction(torch.autograd.Function):
     """The same by torch's operators, for what a kernel does not take or would hide; it keeps as little."""
 
@@ -83,25 +85,35 @@ class CompositeDropFunction(torch.autograd.Function):
         return composite_drop(FORMULAS[ctx.formula].derivative, tangent, ctx.key)
 
 
-@opaque
+@dynamo_skip
 class FunctorchDropFunction(torch.autograd.Function):
     """The same in the form that torch.func needs; its two calls more are worth microseconds on small tensors."""
 
     @staticmethod
     def forward(
-        name: str, x: torch.Tensor, p: float, seed: Any, offset: int, order: Order, noise: Noise
+        name: str,
+        x: torch.Tensor,
+        p: float,
+        seed: Any,
+        offset: int,
+        counted_by: CountingStrides,
+        noise_shape: NoiseShape,
     ) -> torch.Tensor:
         """Return the formula's result for x."""
-        key = p, _seeds.readable_for(x, seed), offset, order, noise
-        return run(name, x, key) if has_kernel(x) and not decompose.is_watched() else decompose.run(name, x, key)
+        key = p, _seeds.as_kernel_seed(x, seed), offset, counted_by, noise_shape
+        return (
+            compute(name, x, key)
+            if has_kernel(x) and not decompose.in_dispatch_mode_or_trace()
+            else decompose.run(name, x, key)
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Keep the key; a seed that is a tensor belongs to a level of torch.func, which has to know of it."""
-        ctx.formula, _, p, seed, offset, order, noise = inputs
-        ctx.key = p, seed, offset, order, noise
+        ctx.formula, _, p, seed, offset, counted_by, noise_shape = inputs
+        ctx.key = p, seed, offset, counted_by, noise_shape
         if isinstance(seed, torch.Tensor):
-            ctx.key = p, None, offset, order, noise
+            ctx.key = p, None, offset, counted_by, noise_shape
             ctx.save_for_backward(seed)
             ctx.save_for_forward(seed)
 
@@ -138,15 +150,19 @@ def over_rows(
 
 
 def _drop_at_level(
-    name: str, x: torch.Tensor, p: float, seed: Any, offset: int, order: Order, noise: Noise
+    name: str, x: torch.Tensor, p: float, seed: Any, offset: int, counted_by: CountingStrides, noise_shape: NoiseShape
 ) -> torch.Tensor:
     """Go on at the next level of torch.func, or below the last one."""
     if is_dynamo_compiling():  # compiled autograd
-        return composite_drop(name, x, (p, seed, offset, order, noise))
+        return composite_drop(name, x, (p, seed, offset, counted_by, noise_shape))
     if _are_functorch_transforms_active():
-        return drop(name, x, (p, seed, offset, order, noise))
-    key = p, _seeds.readable_for(x, seed), offset, order, noise
-    return drop(name, x, key) if has_kernel(x) and not decompose.is_watched() else composite_drop(name, x, key)
+        return drop(name, x, (p, seed, offset, counted_by, noise_shape))
+    key = p, _seeds.as_kernel_seed(x, seed), offset, counted_by, noise_shape
+    return (
+        drop(name, x, key)
+        if has_kernel(x) and not decompose.in_dispatch_mode_or_trace()
+        else composite_drop(name, x, key)
+    )
 
 
 def _derivative_at_level(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -177,14 +193,14 @@ def recorded_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x, where no transform of torch.func is active."""
     if is_recorded(x):
         return _apply(name, x, key)  # type: ignore[no-any-return]
-    return run(name, x, key)
+    return compute(name, x, key)
 
 
 def composite_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x by torch's operators, seen by whoever watches."""
     if name == IDENTITY:
         return x
-    if is_dynamo_compiling() or decompose.is_graphed():
+    if is_dynamo_compiling() or decompose.in_graph_tracing():
         return decompose.record(name, x, key)
     if _are_functorch_transforms_active() or not is_recorded(x):
         return decompose.run(name, x, key)
@@ -200,11 +216,11 @@ def drop_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         or (recorded and (x.is_leaf or x._is_view()))
         or x.is_inference()
         or x.is_neg()
-        or (key[4] is None and not is_counted(x, key[3]))
+        or (key[4] is None and not has_strides(x, key[3]))
         or (x.data_ptr() < LOW and not has_memory(x))
     ):
         return x.copy_(drop(name, x, key))  # torch's own rules and errors for all that is not plain
     if recorded:
         return _apply_in_place(name, x, key)  # type: ignore[no-any-return]
-    torch.autograd.graph.increment_version(run_(name, x, key))
+    torch.autograd.graph.increment_version(compute_(name, x, key))
     return x

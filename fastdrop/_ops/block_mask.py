@@ -17,8 +17,8 @@ from fastdrop._keys import seeds as _seeds
 from fastdrop._keys.arguments import check_probability, check_seed
 from fastdrop._keys.key import Seed
 from fastdrop._ops import decompose, inductor_fallbacks
-from fastdrop._ops.dynamo_skip import opaque
-from fastdrop_kernels.cpu.dilate import room_for, spread_blocks
+from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop_kernels.cpu.dilate import dilate_blocks, workspace_bytes
 
 _library: Any = torch.library.Library("fastdrop", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
@@ -38,12 +38,15 @@ def make(
     space = size[2:]
     starts = kernels.mask(shape, gamma, seed, offset, device=device)
     if device.type != "cpu":
-        keep = spread(starts, block_size)
+        keep = dilate(starts, block_size)
         return keep, keep.sum()
-    mask, room = np.empty(size, np.bool_), np.empty(room_for(math.prod(space)), np.bool_)  # seen by no mode or trace
+    mask, workspace = (
+        np.empty(size, np.bool_),
+        np.empty(workspace_bytes(math.prod(space)), np.bool_),
+    )  # seen by no mode or trace
     volume = (1, *space, 1, block_size) if len(space) == 2 else (*space, block_size, block_size)
-    event = profile.begin("spread_blocks") if profiler._is_profiler_enabled else None
-    kept = spread_blocks(starts.data_ptr(), mask.ctypes.data, room.ctypes.data, math.prod(size[:2]), *volume)
+    event = profile.begin("dilate_blocks") if profiler._is_profiler_enabled else None
+    kept = dilate_blocks(starts.data_ptr(), mask.ctypes.data, workspace.ctypes.data, math.prod(size[:2]), *volume)
     if event is not None:
         event.__exit__(None, None, None)
     return torch.from_numpy(mask), torch.tensor(kept)
@@ -51,7 +54,7 @@ def make(
 
 def by_torchs_draws(size: Sequence[int], p: float, block_size: int, device: torch.device) -> torch.Tensor:
     """Return such a mask by torch's own random operators: a trace of them draws at each run."""
-    return spread(decompose.mask_by_torchs_draws(*_places(size, p, block_size), device), block_size)
+    return dilate(decompose.mask_by_torchs_draws(*_places(size, p, block_size), device), block_size)
 
 
 def _places(size: Sequence[int], p: float, block_size: int) -> tuple[Sequence[int], float]:
@@ -64,7 +67,7 @@ def _places(size: Sequence[int], p: float, block_size: int) -> tuple[Sequence[in
     return (*size[:2], *places), (p * math.prod(space)) / (block_size ** len(space) * math.prod(places))
 
 
-def spread(starts: torch.Tensor, block_size: int) -> torch.Tensor:
+def dilate(starts: torch.Tensor, block_size: int) -> torch.Tensor:
     """Return a mask that is False where one of the blocks that start at a False lies.
 
     As no block leaves its plane, the mask can be taken as one row of memory; a run of falses doubles at each step.
@@ -82,14 +85,14 @@ def spread(starts: torch.Tensor, block_size: int) -> torch.Tensor:
     return row.view(mask.shape)
 
 
-@opaque
+@dynamo_skip
 def _mask(
     size: Sequence[int], p: float, block_size: int, seed: torch.Tensor, offset: int = 0, device: Any = None
 ) -> torch.Tensor:
     """Return the mask, with the seed as it is now."""
     check_probability(p)
     where = torch.empty(0, device=device)
-    return make(size, p, block_size, _seeds.of(where, check_seed(seed), None), offset, where.device)[0]
+    return make(size, p, block_size, _seeds.resolve(where, check_seed(seed), None), offset, where.device)[0]
 
 
 def _fake_mask(

@@ -13,49 +13,54 @@ from torch._C import _get_dispatch_mode, _get_tracing_state, _len_torch_dispatch
 from torch._prims_common import make_contiguous_strides_for
 
 from fastdrop._devices.kernels import mask, normals
-from fastdrop._keys.key import Key, Noise
+from fastdrop._keys.key import Key, NoiseShape
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
 
 COMPUTE: Final[dict[type[np.floating[Any]], torch.dtype]] = {np.float32: torch.float32, np.float64: torch.float64}
 GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
 
-def is_watched() -> bool:
+def in_dispatch_mode_or_trace() -> bool:
     """Return whether a dispatch mode or a trace follows operators, and would not see what a kernel does."""
     return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
 
 
-def is_graphed() -> bool:
+def in_graph_tracing() -> bool:
     """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
-    return is_watched() and any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
+    return in_dispatch_mode_or_trace() and any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return the result of a formula for x."""
-    p, seed, offset, order, noise = key
+    p, seed, offset, counted_by, noise_shape = key
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
-        z = normals(x.shape, seed, offset, strides=order, device=x.device).to(COMPUTE[compute_of(x.dtype)])
+        z = normals(x.shape, seed, offset, strides=counted_by, device=x.device).to(COMPUTE[compute_of(x.dtype)])
         return _noised(formula, x, z, p).to(x.dtype)
-    return apply(name, x, mask(x.shape if noise is None else noise, p, seed, offset, strides=order, device=x.device), p)
+    return apply(
+        name,
+        x,
+        mask(x.shape if noise_shape is None else noise_shape, p, seed, offset, strides=counted_by, device=x.device),
+        p,
+    )
 
 
 def record(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Put a formula's operator into a graph that is being recorded, in the backward of an eager forward."""
-    p, seed, offset, order, noise = key
+    p, seed, offset, counted_by, noise_shape = key
     if not isinstance(seed, torch.Tensor):
         seed = torch.full((), seed, dtype=torch.int64)
-    counted_by = None if noise is not None else order or make_contiguous_strides_for(x.shape)
-    y: torch.Tensor = torch.ops.fastdrop.dropout.default(x, p, seed, offset, counted_by, noise, name)
+    counted_by = None if noise_shape is not None else counted_by or make_contiguous_strides_for(x.shape)
+    y: torch.Tensor = torch.ops.fastdrop.dropout.default(x, p, seed, offset, counted_by, noise_shape, name)
     return y
 
 
-def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise: Noise) -> torch.Tensor:
+def run_by_torchs_draws(name: str, x: torch.Tensor, p: float, noise_shape: NoiseShape) -> torch.Tensor:
     """Return a formula's result for x by torch's own random operators: a trace of them draws at each run."""
     formula = FORMULAS[name]
     if isinstance(formula, NormalFormula):
         return _noised(formula, x, torch.randn_like(x), p)
-    return apply(name, x, mask_by_torchs_draws(x.shape if noise is None else noise, p, x.device), p)
+    return apply(name, x, mask_by_torchs_draws(x.shape if noise_shape is None else noise_shape, p, x.device), p)
 
 
 def mask_by_torchs_draws(shape: Sequence[int], p: float, device: torch.device) -> torch.Tensor:

@@ -23,13 +23,13 @@ def drop_block(
     """Return x with blocks of this size, which fit in it, zeroed, and the rest scaled to its mean."""
     if seed is None and generator is None and is_exported():
         keep = block_mask.by_torchs_draws(x.shape, p, block_size, x.device)
-        y = masked_scale.compose(x, keep, _scale_of(keep.sum(), x, eps))
-    elif is_dynamo_compiling() or decompose.is_graphed() or _are_functorch_transforms_active():
+        y = masked_scale.decomposed(x, keep, _scale_of(keep.sum(), x, eps))
+    elif is_dynamo_compiling() or decompose.in_graph_tracing() or _are_functorch_transforms_active():
         key = seeds.draw_tensor(generator, x) if seed is None else library.as_tensor(seed)
         keep = block_mask.operator(x.shape, p, block_size, key, offset, x.device)
-        y = masked_scale.compose(x, keep, _scale_of(keep.sum(), x, eps))
+        y = masked_scale.decomposed(x, keep, _scale_of(keep.sum(), x, eps))
     else:
-        keep, kept = block_mask.make(x.shape, p, block_size, seeds.of(x, seed, generator), offset, x.device)
+        keep, kept = block_mask.make(x.shape, p, block_size, seeds.resolve(x, seed, generator), offset, x.device)
         y = masked_scale.apply(x, keep, _scale_of(kept, x, eps))
     return x.copy_(y) if inplace else y
 

@@ -15,7 +15,7 @@ _skip: Any = eval_frame._FrameAction.SKIP
 _strategy: Any = eval_frame._FrameExecStrategy(_skip, _skip)  # of the function, and of all that it calls
 
 
-def opaque(thing: Thing) -> Thing:
+def dynamo_skip(thing: Thing) -> Thing:
     """Decorate a function, or a class with static methods, that the compiler is to run as it is."""
     functions = [thing] if inspect.isfunction(thing) else [getattr(thing, name) for name in vars(thing)]
     for function in filter(inspect.isfunction, functions):

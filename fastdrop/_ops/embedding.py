@@ -13,14 +13,14 @@ from torch.compiler import is_dynamo_compiling
 from fastdrop._keys.key import Seed
 from fastdrop._ops import decompose, masked_scale, masks
 from fastdrop._ops.autograd import is_recorded
-from fastdrop._ops.dynamo_skip import opaque
+from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.variants import DROPOUT
 from fastdrop_kernels.formulas import FORMULAS
 
 WordsKey = tuple[int, float, Seed, int]  # vocabulary, p, seed, offset: all that the mask of a vocabulary depends on
 
 
-@opaque
+@dynamo_skip
 class DroppedWordsFunction(torch.autograd.Function):
     """Rows scaled where their words are kept, else +0, and the same of gradient and tangent.
 
@@ -58,7 +58,7 @@ def drop(rows: torch.Tensor, words: torch.Tensor, key: WordsKey) -> torch.Tensor
     return _run(rows, words, key)
 
 
-def compose(rows: torch.Tensor, words: torch.Tensor, kept: torch.Tensor, p: float) -> torch.Tensor:
+def decomposed(rows: torch.Tensor, words: torch.Tensor, kept: torch.Tensor, p: float) -> torch.Tensor:
     """Return the same for a mask of the vocabulary, (words, 1), by torch's operators."""
     return decompose.apply(DROPOUT.formula, rows, torch.nn.functional.embedding(words, kept), p)
 
@@ -67,7 +67,7 @@ def _run(rows: torch.Tensor, words: torch.Tensor, key: WordsKey) -> torch.Tensor
     vocabulary, p, seed, offset = key
     kept = masks.mask(rows, (vocabulary, 1), p, seed, offset, None)
     if not masked_scale.takes(rows):
-        return compose(rows, words, kept, p)
+        return decomposed(rows, words, kept, p)
     return masked_scale.apply_rows(rows, torch.embedding(kept, words), _scale(p, rows.dtype))
 
 

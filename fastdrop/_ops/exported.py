@@ -8,14 +8,14 @@ import torch
 from torch._C import _get_dispatch_mode, _get_tracing_state, _TorchDispatchModeKey
 from torch.compiler import assume_constant_result, is_dynamo_compiling
 
-from fastdrop._ops.decompose import is_watched
+from fastdrop._ops.decompose import in_dispatch_mode_or_trace
 
 
 def is_exported() -> bool:
     """Return whether operators are recorded for elsewhere; a later lowering of an exported program counts too."""
     if is_dynamo_compiling():
         return bool(_is_exporting())
-    if not is_watched():
+    if not in_dispatch_mode_or_trace():
         return False
     mode = _get_dispatch_mode(_TorchDispatchModeKey.FUNCTIONAL)
     return _get_tracing_state() is not None or _is_exporting() or (mode is not None and mode.export)

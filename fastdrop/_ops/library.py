@@ -23,13 +23,13 @@ from fastdrop._devices import kernels
 from fastdrop._devices.kernels import PLAIN, has_kernel
 from fastdrop._keys import seeds as _seeds
 from fastdrop._keys.arguments import check_noise_shape, check_probability, check_range, check_seed
-from fastdrop._keys.key import Noise, Seed
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import decompose, fallback, inductor_fallbacks
 from fastdrop._ops.autograd import over_rows
-from fastdrop._ops.dynamo_skip import opaque
+from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.exported import is_exported
-from fastdrop._ops.layout import in_order, is_counted, order_of, run
-from fastdrop._ops.variants import Member
+from fastdrop._ops.layout import compute, copied_to_strides, counting_strides_of, has_strides
+from fastdrop._ops.variants import Variant
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
@@ -55,25 +55,25 @@ def takes(x: torch.Tensor) -> bool:
 
 
 def drop(
-    member: Member,
+    variant: Variant,
     x: torch.Tensor,
     p: float,
     inplace: bool,
-    noise: Noise,
+    noise_shape: NoiseShape,
     seed: Seed | None,
     offset: int,
     generator: Any,
 ) -> torch.Tensor:
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
-        return fallback.native(member, x, p, inplace)
+        return fallback.native(variant, x, p, inplace)
     if seed is None and generator is None and is_exported():
-        return fallback.by_torchs_draws(member, x, p, inplace, noise)
+        return fallback.by_torchs_draws(variant, x, p, inplace, noise_shape)
     if statically_known_true(x.numel() == 0):  # of a size that the graph alone will know, nothing is asked: it draws
         return x
-    seed = member.seed_at(p, seed)
+    seed = variant.seed_at(p, seed)
     key = _seeds.draw_tensor(generator, x) if seed is None else as_tensor(seed)
-    y: torch.Tensor = operator(x, p, key, offset, None, noise, member.formula)
+    y: torch.Tensor = operator(x, p, key, offset, None, noise_shape, variant.formula)
     return x.copy_(y) if inplace else y
 
 
@@ -92,23 +92,23 @@ def as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
     return seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64)
 
 
-@opaque
+@dynamo_skip
 def _dropout(
     x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0,
-    strides: Sequence[int] | None = None, noise: Sequence[int] | None = None, formula: str = "dropout",
+    strides: Sequence[int] | None = None, noise_shape: Sequence[int] | None = None, formula: str = "dropout",
 ) -> torch.Tensor:  # fmt: skip
     """Return the formula's result, like x in memory, or in memory of the strides that elements are counted by."""
     check_probability(p)
     check_seed(seed)
-    if noise is not None:
-        order, noise = None, check_noise_shape(noise, x.shape)
+    if noise_shape is not None:
+        counted_by, noise_shape = None, check_noise_shape(noise_shape, x.shape)
     elif strides is None or tuple(strides) == x.stride():
-        order = order_of(x)
+        counted_by = counting_strides_of(x)
     else:
-        order = order_of(torch.empty_strided(x.shape, strides, device="meta"))
-        x = x if is_counted(x, order) else in_order(x, order)
-    key = p, _seeds.readable_for(x, seed), offset, order, noise
-    return run(formula, x, key) if has_kernel(x) else torch.empty_like(x).copy_(decompose.run(formula, x, key))
+        counted_by = counting_strides_of(torch.empty_strided(x.shape, strides, device="meta"))
+        x = x if has_strides(x, counted_by) else copied_to_strides(x, counted_by)
+    key = p, _seeds.as_kernel_seed(x, seed), offset, counted_by, noise_shape
+    return compute(formula, x, key) if has_kernel(x) else torch.empty_like(x).copy_(decompose.run(formula, x, key))
 
 
 def _fake(
@@ -119,7 +119,7 @@ def _fake(
     return torch.empty_like(x) if strides is None else x.new_empty_strided(x.shape, strides)
 
 
-@opaque
+@dynamo_skip
 def _mask(
     size: Sequence[int], p: float, seed: torch.Tensor, offset: int = 0, start: int = 0, device: Any = None
 ) -> torch.Tensor:
@@ -128,7 +128,7 @@ def _mask(
     check_seed(seed)
     check_range(start, math.prod(size))
     where = torch.empty(0, device=device)
-    return kernels.mask(size, p, _seeds.of(where, seed, None), offset, start, device=where.device)
+    return kernels.mask(size, p, _seeds.resolve(where, seed, None), offset, start, device=where.device)
 
 
 def _fake_mask(
@@ -140,11 +140,11 @@ def _fake_mask(
 
 
 def _counted_by(x: torch.Tensor) -> Sequence[int]:
-    """Return the strides that `order_of` stands for; sizes may be symbols, of which nothing is known."""
+    """Return the strides that `counting_strides_of` stands for; sizes may be symbols, of which nothing is known."""
     return x.stride() if is_dense(x.shape, x.stride()) else make_contiguous_strides_for(x.shape)
 
 
-@opaque
+@dynamo_skip
 class OperatorFunction(_SingleLevelFunction):
     """The operator's derivatives, forward and backward: the operator with the same key.
 
@@ -155,17 +155,17 @@ class OperatorFunction(_SingleLevelFunction):
     @staticmethod
     def forward(
         ctx: Any, keyset: Any, x: torch.Tensor, p: float, seed: torch.Tensor, offset: int = 0,
-        strides: Any = None, noise: Any = None, formula: str = "dropout",
+        strides: Any = None, noise_shape: Any = None, formula: str = "dropout",
     ) -> torch.Tensor:  # fmt: skip
         """Return the operator's result."""
-        counted_by = None if noise is not None else strides or _counted_by(x)
-        ctx.p, ctx.rest = p, (offset, counted_by, noise, FORMULAS[formula].derivative)
+        counted_by = None if noise_shape is not None else strides or _counted_by(x)
+        ctx.p, ctx.rest = p, (offset, counted_by, noise_shape, FORMULAS[formula].derivative)
         ctx.save_for_backward(seed)
         ctx.save_for_forward(seed)
         # A level of torch.func further out records below this one, and a Function's forward would forbid it.
         with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return operator.redispatch(  # type: ignore[no-any-return]
-                keyset & torch._C._after_autograd_keyset, x, p, seed, offset, strides, noise, formula
+                keyset & torch._C._after_autograd_keyset, x, p, seed, offset, strides, noise_shape, formula
             )
 
     @staticmethod
@@ -186,11 +186,11 @@ class OperatorFunction(_SingleLevelFunction):
 _apply: Any = OperatorFunction.apply  # type: ignore[attr-defined]  # of its base in C++
 
 
-@opaque
+@dynamo_skip
 def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     """Record the operator, always in a graph, where autograd alone knows whether there is a gradient or a tangent."""
     if (
-        not (torch.is_grad_enabled() or _are_functorch_transforms_active() or decompose.is_watched())
+        not (torch.is_grad_enabled() or _are_functorch_transforms_active() or decompose.in_dispatch_mode_or_trace())
         and forward_ad._current_level < 0
         and has_kernel(x)
     ):

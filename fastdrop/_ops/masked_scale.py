@@ -16,11 +16,11 @@ from fastdrop._devices import cpu
 from fastdrop._devices.kernels import FLOATS, has_kernel, has_memory
 from fastdrop._ops import decompose
 from fastdrop._ops.autograd import is_recorded
-from fastdrop._ops.dynamo_skip import opaque
+from fastdrop._ops.dynamo_skip import dynamo_skip
 
 
-@opaque
-class StoredFunction(torch.autograd.Function):
+@dynamo_skip
+class MaskedScaleFunction(torch.autograd.Function):
     """y = x * scale where kept, and the same of gradient and tangent."""
 
     @staticmethod
@@ -44,11 +44,11 @@ class StoredFunction(torch.autograd.Function):
 def apply(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return x * scale where kept, else +0; dense strides are kept where a kernel does it."""
     if not takes(x):
-        return compose(x, keep, scale)
-    return StoredFunction.apply(x, _like(x, keep), scale) if is_recorded(x) else _run(x, keep, scale)  # type: ignore[no-untyped-call]
+        return decomposed(x, keep, scale)
+    return MaskedScaleFunction.apply(x, _like(x, keep), scale) if is_recorded(x) else _run(x, keep, scale)  # type: ignore[no-untyped-call]
 
 
-def compose(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+def decomposed(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return the same by torch's operators."""
     if _get_tracing_state() is None:  # in a trace sizes are tensors, of which torch does not answer this question
         keep = keep.contiguous(memory_format=suggest_memory_format(x))  # else the result would not be channels_last
@@ -62,7 +62,7 @@ def takes(x: torch.Tensor) -> bool:
         is_dynamo_compiling()
         or _are_functorch_transforms_active()
         or is_legacy_batchedtensor(x)
-        or decompose.is_watched()
+        or decompose.in_dispatch_mode_or_trace()
     ):
         return False
     return has_kernel(x) and x.is_cpu and not x.is_neg() and has_memory(x)
@@ -78,7 +78,7 @@ def apply_rows(x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tenso
     """Return the same of an x that the kernel takes for a dense mask of its rows; autograd does not see it."""
     x = x.contiguous()
     y = torch.empty_like(x)
-    cpu.run_stored(FLOATS[x.dtype], x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, x.shape[-1])
+    cpu.run_masked_scale(FLOATS[x.dtype], x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, x.shape[-1])
     return y
 
 
@@ -86,5 +86,5 @@ def _run(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tens
     y = torch.empty_like(x)
     source = x if x.stride() == y.stride() else y.copy_(x)
     mask = _like(y, keep)
-    cpu.run_stored(FLOATS[x.dtype], source.data_ptr(), y.data_ptr(), mask.data_ptr(), x.numel(), scale.item())
+    cpu.run_masked_scale(FLOATS[x.dtype], source.data_ptr(), y.data_ptr(), mask.data_ptr(), x.numel(), scale.item())
     return y

@@ -28,9 +28,9 @@ def mask(
     """
     if seed is None and generator is None and is_exported():
         return decompose.mask_by_torchs_draws(shape, p, where.device)
-    in_graph = is_dynamo_compiling() or decompose.is_graphed()
+    in_graph = is_dynamo_compiling() or decompose.in_graph_tracing()
     if seed is None and (in_graph or _are_functorch_transforms_active()):
         seed = seeds.draw_tensor(generator, where)
     if in_graph or (_are_functorch_transforms_active() and isinstance(seed, torch.Tensor)):  # one of a batch, maybe
         return library.mask(shape, p, seed, offset, start, where.device)  # type: ignore[arg-type]
-    return kernels.mask(shape, p, seeds.of(where, seed, generator), offset, start, device=where.device)
+    return kernels.mask(shape, p, seeds.resolve(where, seed, generator), offset, start, device=where.device)

@@ -10,17 +10,17 @@ from fastdrop._keys.key import Seed
 Native = Callable[[torch.Tensor, float, bool, bool], torch.Tensor]  # (input, p, training, inplace) -> result
 
 
-class Member(NamedTuple):
+class Variant(NamedTuple):
     """A member of the family."""
 
     formula: str  # name of what it computes of an element
     name: str  # as users call it
     native: Native | None = None  # torch's own, for all that is not ours
-    certain: float | None = 1.0  # p at which nothing is random
+    deterministic_p: float | None = 1.0  # p at which nothing is random
 
     def seed_at(self, p: float, seed: Seed | None) -> Seed | None:
         """Return a given seed; None where one is to be drawn: not where all is certain, as in native."""
-        return 0 if seed is None and p == self.certain else seed
+        return 0 if seed is None and p == self.deterministic_p else seed
 
 
 def _native(name: str) -> Native:
@@ -42,17 +42,17 @@ def _unbatched(native: Native) -> Native:
     return unbatched
 
 
-DROPOUT: Final = Member("dropout", "dropout", torch.nn.functional.dropout)
-BROADCAST_DROPOUT: Final = Member("dropout", "dropout with a noise_shape")
-FEATURE_DROPOUT: Final = Member("dropout", "feature dropout", _native("feature_dropout"))
-UNBATCHED_FEATURE_DROPOUT: Final = Member("dropout", "feature dropout", _unbatched(_native("feature_dropout")))
-ALPHA_DROPOUT: Final = Member("alpha_dropout", "alpha_dropout", _native("alpha_dropout"))
-FEATURE_ALPHA_DROPOUT: Final = Member("alpha_dropout", "feature_alpha_dropout", _native("feature_alpha_dropout"))
-SCALED_DROP_PATH: Final = Member("dropout", "drop_path")
-DROP_PATH: Final = Member("drop", "drop_path")
-STOCHASTIC_DEPTH: Final = Member("dropout", "stochastic_depth")
-DROP_BLOCK2D: Final = Member("drop_block", "drop_block2d")
-DROP_BLOCK3D: Final = Member("drop_block", "drop_block3d")
-VARIATIONAL_DROPOUT: Final = Member("dropout", "variational_dropout")
-GAUSSIAN_DROPOUT: Final = Member("gaussian_dropout", "gaussian_dropout", certain=None)
-GAUSSIAN_NOISE: Final = Member("gaussian_noise", "gaussian_noise", certain=None)
+DROPOUT: Final = Variant("dropout", "dropout", torch.nn.functional.dropout)
+BROADCAST_DROPOUT: Final = Variant("dropout", "dropout with a noise_shape")
+FEATURE_DROPOUT: Final = Variant("dropout", "feature dropout", _native("feature_dropout"))
+UNBATCHED_FEATURE_DROPOUT: Final = Variant("dropout", "feature dropout", _unbatched(_native("feature_dropout")))
+ALPHA_DROPOUT: Final = Variant("alpha_dropout", "alpha_dropout", _native("alpha_dropout"))
+FEATURE_ALPHA_DROPOUT: Final = Variant("alpha_dropout", "feature_alpha_dropout", _native("feature_alpha_dropout"))
+SCALED_DROP_PATH: Final = Variant("dropout", "drop_path")
+DROP_PATH: Final = Variant("drop", "drop_path")
+STOCHASTIC_DEPTH: Final = Variant("dropout", "stochastic_depth")
+DROP_BLOCK2D: Final = Variant("drop_block", "drop_block2d")
+DROP_BLOCK3D: Final = Variant("drop_block", "drop_block3d")
+VARIATIONAL_DROPOUT: Final = Variant("dropout", "variational_dropout")
+GAUSSIAN_DROPOUT: Final = Variant("gaussian_dropout", "gaussian_dropout", deterministic_p=None)
+GAUSSIAN_NOISE: Final = Variant("gaussian_noise", "gaussian_noise", deterministic_p=None)

@@ -16,10 +16,10 @@ from fastdrop._keys import seeds
 from fastdrop._keys.broadcast import channels_of
 from fastdrop._keys.key import Key
 from fastdrop._ops import autograd, library
-from fastdrop._ops.decompose import is_graphed, is_watched
-from fastdrop._ops.dynamo_skip import opaque
+from fastdrop._ops.decompose import in_dispatch_mode_or_trace, in_graph_tracing
+from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.exported import is_exported
-from fastdrop._ops.layout import order_of, run
+from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.variants import ALPHA_DROPOUT, DROPOUT, FEATURE_ALPHA_DROPOUT, FEATURE_DROPOUT
 
 BERNOULLI: Final = "bernoulli_.float"
@@ -58,66 +58,66 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         return _bernoulli_(native, enabled)
     if name == NATIVE_DROPOUT:
         return _native_dropout(native, enabled)
-    member, inplace, by_channels = MEMBERS[name.rstrip("_")], name.endswith("_"), name.startswith("feature")
+    variant, inplace, by_channels = MEMBERS[name.rstrip("_")], name.endswith("_"), name.startswith("feature")
 
-    @opaque
+    @dynamo_skip
     def kernel(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
         if name not in enabled or not (train and 0.0 < p < 1.0) or _are_functorch_transforms_active():
             return native(x, p, train)  # type: ignore[no-any-return]  # a transform comes here from within an operator
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
-        watched = is_watched()
+        watched = in_dispatch_mode_or_trace()
         if watched and is_exported():
             return native(x, p, train)  # type: ignore[no-any-return]
-        if watched and is_graphed() and library.takes(x):
-            noise = channels_of(x.shape) if by_channels else None
-            return library.drop(member, x, p, inplace, noise, None, 0, None)
+        if watched and in_graph_tracing() and library.takes(x):
+            noise_shape = channels_of(x.shape) if by_channels else None
+            return library.drop(variant, x, p, inplace, noise_shape, None, 0, None)
         if not has_kernel(x) or x.numel() == 0:
             return native(x, p, train)  # type: ignore[no-any-return]
         if watched:
-            y = autograd.composite_drop(member.formula, x, _fresh_key(x, p, by_channels, watched))
+            y = autograd.composite_drop(variant.formula, x, _fresh_key(x, p, by_channels, watched))
             return x.copy_(y) if inplace else y
         drop = autograd.drop_ if inplace else autograd.recorded_drop
-        return drop(member.formula, x, _fresh_key(x, p, by_channels))
+        return drop(variant.formula, x, _fresh_key(x, p, by_channels))
 
     return kernel
 
 
 def _fresh_key(x: torch.Tensor, p: float, by_channels: bool = False, watched: bool = False) -> Key:
-    seed = seeds.draw() if x.is_cpu and not watched else seeds.of(x, None, None)
+    seed = seeds.draw() if x.is_cpu and not watched else seeds.resolve(x, None, None)
     if by_channels:
         return p, seed, 0, None, channels_of(x.shape)
-    return p, seed, 0, None if x.is_contiguous() else order_of(x), None
+    return p, seed, 0, None if x.is_contiguous() else counting_strides_of(x), None
 
 
 def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
     """Return dropout together with its mask, which torch's own backward takes: here autograd is above."""
 
-    @opaque
+    @dynamo_skip
     def kernel(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
         if NATIVE_DROPOUT not in enabled or train is False or not 0.0 < p < 1.0 or not has_kernel(x) or not x.numel():
             return native(x, p, train)  # type: ignore[no-any-return]
-        if is_exported() or is_graphed():
+        if is_exported() or in_graph_tracing():
             return native(x, p, train)  # type: ignore[no-any-return]
         key = _fresh_key(x, p)
-        return run("dropout", x, key), _mask_of(x, key)
+        return compute("dropout", x, key), _mask_of(x, key)
 
     return kernel
 
 
 def _mask_of(x: torch.Tensor, key: Key) -> torch.Tensor:
-    p, seed, offset, order, _ = key
-    return kernels.mask(x.shape, p, seed, offset, strides=order, device=x.device)
+    p, seed, offset, counted_by, _ = key
+    return kernels.mask(x.shape, p, seed, offset, strides=counted_by, device=x.device)
 
 
 def _bernoulli_(native: Kernel, enabled: Container[str]) -> Kernel:
     """Return bernoulli_: ones where a mask of ours keeps, else zeros."""
 
-    @opaque
+    @dynamo_skip
     def kernel(x: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
         is_plain = type(x) in PLAIN and x.dtype in BERNOULLI_DTYPES
         if BERNOULLI in enabled and is_plain and 0.0 < p < 1.0 and x.numel() >= BERNOULLI_FROM:
-            return x.copy_(_mask_of(x, (1 - p, seeds.of(x, None, generator), 0, order_of(x), None)))
+            return x.copy_(_mask_of(x, (1 - p, seeds.resolve(x, None, generator), 0, counting_strides_of(x), None)))
         return native(x, p, generator=generator)  # type: ignore[no-any-return]
 
     return kernel

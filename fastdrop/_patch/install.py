@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch._C import DispatchKey
 
-from fastdrop._ops.dynamo_skip import opaque
+from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._patch import aten
 from fastdrop._version import __version__
 from fastdrop_kernels.locks import held_by_forks
@@ -155,7 +155,7 @@ def _override(library: Any, name: str, key: str) -> None:
         kernel, with_keyset = aten.override(name, partial(_composite, operator, native), _ours), False
     else:
 
-        @opaque
+        @dynamo_skip
         def kernel(keyset: Any, *args: Any, **kwargs: Any) -> Any:
             return aten.override(name, partial(native, keyset), _ours)(*args, **kwargs)
 

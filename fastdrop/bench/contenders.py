@@ -32,7 +32,7 @@ def forward(x: torch.Tensor) -> Contenders:
         "native": lambda: native_dropout(x, P),
         "fastdrop": lambda: dropout(x, P),
         "clone": lambda: x.clone(),
-        "fastdrop_into": lambda: kernels.run_into("dropout", x, y, P, SEED, 0),
+        "fastdrop_into": lambda: kernels.launch_into("dropout", x, y, P, SEED, 0),
         "copy": lambda: y.copy_(x),
     }
 

@@ -104,8 +104,8 @@ def drop_words(
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
     is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
-    in_graph = is_dynamo_compiling() or decompose.is_graphed() or _get_tracing_state() is not None
+    in_graph = is_dynamo_compiling() or decompose.in_graph_tracing() or _get_tracing_state() is not None
     if in_graph or _are_functorch_transforms_active() or not is_of_words:
         kept = masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
-        return embedding.compose(rows, words, kept, p)
-    return embedding.drop(rows, words, (vocabulary, p, seeds.of(rows, chosen, generator), offset))
+        return embedding.decomposed(rows, words, kept, p)
+    return embedding.drop(rows, words, (vocabulary, p, seeds.resolve(rows, chosen, generator), offset))

@@ -17,7 +17,7 @@ CHUNK: Final = u64(16384)  # bytes that stay in the first cache together with th
 
 
 @inlined
-def lengthen(mask: Any, copy: Any, stride: Any, block: Any) -> None:
+def dilate_along(mask: Any, copy: Any, stride: Any, block: Any) -> None:
     """Make each zero of the mask a run of `block` zeros, a stride apart; the copy is room for as many bytes."""
     run = u64(1)
     while run < block:
@@ -46,13 +46,22 @@ def place(mask: Any, starts: Any, layers: Any, rows: Any, columns: Any, depth: A
 
 
 @compiled_entry
-def spread_blocks(
-    starts: int, keep: int, room: int, planes: int, depth: int, height: int, width: int, block_depth: int, block: int
+def dilate_blocks(
+    starts: int,
+    keep: int,
+    workspace: int,
+    planes: int,
+    depth: int,
+    height: int,
+    width: int,
+    block_depth: int,
+    block: int,
 ) -> int:
     """Write a mask of `planes` planes, 0 in the blocks that start at a 0 of `starts` and else 1; return how many are 1.
 
     starts, keep, room: addresses of bytes. Planes are (depth, height, width) large, and starts has a byte for as many
-    places of each as hold a whole block, (block_depth, block, block) large. room: `room_for(plane)` bytes to work in.
+    places of each as hold a whole block, (block_depth, block, block) large.
+    workspace: `workspace_bytes(plane)` bytes to work in.
     """
     deep, high, wide, thick, side = u64(depth), u64(height), u64(width), u64(block_depth), u64(block)
     layers, rows, columns = deep - thick + u64(1), high - side + u64(1), wide - side + u64(1)
@@ -63,17 +72,17 @@ def spread_blocks(
         n = min(at_once, u64(planes) - first)
         mask = carray(pointer(u64(keep) + first * plane, np.uint8), (n * plane,))
         found = carray(pointer(u64(starts) + first * places, np.uint8), (n * places,))
-        copy = carray(pointer(u64(room), np.uint8), (n * plane,))
+        copy = carray(pointer(u64(workspace), np.uint8), (n * plane,))
         place(mask, found, layers, rows, columns, deep, high, wide)
-        lengthen(mask, copy, u64(1), side)
-        lengthen(mask, copy, wide, side)
-        lengthen(mask, copy, high * wide, thick)
+        dilate_along(mask, copy, u64(1), side)
+        dilate_along(mask, copy, wide, side)
+        dilate_along(mask, copy, high * wide, thick)
         for i in range(n * plane):
             kept += u64(mask[i])
         first += n
     return int(kept)
 
 
-def room_for(plane: int) -> int:
-    """Return how many bytes `spread_blocks` needs for a copy of what it works on, with planes of this size."""
+def workspace_bytes(plane: int) -> int:
+    """Return how many bytes `dilate_blocks` needs for a copy of what it works on, with planes of this size."""
     return max(plane, int(CHUNK))

@@ -13,7 +13,7 @@ from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.half import narrow_float16, widen_float16
 
 
-class Element(NamedTuple):
+class DTypeTraits(NamedTuple):
     """A dtype as the kernels see it."""
 
     storage: type  # NumPy scalar class of one element in memory
@@ -45,10 +45,10 @@ def narrow_bfloat16(value: Any) -> Any:
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-ELEMENTS: Final = {
-    "float16": Element(np.uint16, np.float32, widen_float16, narrow_float16),
-    "bfloat16": Element(np.uint16, np.float32, widen_bfloat16, narrow_bfloat16),
-    "float32": Element(np.float32, np.float32, same, same),
-    "float64": Element(np.float64, np.float64, same, same),
+TRAITS: Final = {
+    "float16": DTypeTraits(np.uint16, np.float32, widen_float16, narrow_float16),
+    "bfloat16": DTypeTraits(np.uint16, np.float32, widen_bfloat16, narrow_bfloat16),
+    "float32": DTypeTraits(np.float32, np.float32, same, same),
+    "float64": DTypeTraits(np.float64, np.float64, same, same),
 }
-BYTE: Final = Element(np.uint8, np.uint8, same, same)  # of a bool mask
+BYTE: Final = DTypeTraits(np.uint8, np.uint8, same, same)  # of a bool mask

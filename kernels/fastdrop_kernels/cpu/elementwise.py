@@ -22,10 +22,10 @@ import numpy as np
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
-from fastdrop_kernels.cpu.dtypes import Element
+from fastdrop_kernels.cpu.dtypes import DTypeTraits
 from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
 from fastdrop_kernels.cpu.philox import fill
-from fastdrop_kernels.cpu.stores import LINE, is_streamed, write
+from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -66,10 +66,10 @@ def choose(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
         store(y, i, if_kept if load(which, i) >= limit else if_dropped)
 
 
-def kernel(formula: Formula, dtype: str, element: Element) -> Any:
+def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     """Compile the kernel that applies `formula` to every element with a draw of its own."""
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
-    storage, compute, widen, narrow = element
+    storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
@@ -77,7 +77,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
         factors = factors_of(p, compute)
         p32 = u64(np.rint(p * 2.0**32))
-        streamed = is_streamed(x_address, y_address, count * itemsize, start * itemsize)
+        nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)
         words = stack_words(WORDS_PER_PIECE)
         draws = address_of(words)
         for block in range(first_block, last_block):
@@ -92,11 +92,11 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                         prefetch(x + AHEAD + line * LINE)
                     fill(words, first // DRAWS_PER_COUNTER, PIECE // DRAWS_PER_COUNTER, seed, offset)
                     these = draws, limit, factors, widen, kept, dropped, narrow
-                    write(choose, storage, itemsize, x, y, PIECE, streamed, these)
+                    write(choose, storage, itemsize, x, y, PIECE, nontemporal, these)
                 else:
                     skipped = fill_piece(words, first, n, threshold, seed, offset)
                     those = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
-                    write(choose, storage, itemsize, x, y, n, streamed, those)
+                    write(choose, storage, itemsize, x, y, n, nontemporal, those)
                 first += n
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

@@ -1,7 +1,7 @@
 """The loop of the CPU kernels whose elements have a normal number each: fill a small buffer with words, apply, go on.
 
-As in elementwise.py, whose arguments, pieces and prefetches these are; but a counter serves four elements, not eight, and
-no block differs from another.
+As in elementwise.py, whose arguments, pieces and prefetches these are; but a counter serves four elements, not
+eight, and no block differs from another.
 """
 
 from typing import Any, Final
@@ -12,11 +12,11 @@ from numba import carray
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float32_bits, float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
-from fastdrop_kernels.cpu.dtypes import Element
+from fastdrop_kernels.cpu.dtypes import DTypeTraits
 from fastdrop_kernels.cpu.elementwise import AHEAD, BLOCK, PIECE
 from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
 from fastdrop_kernels.cpu.philox import fill
-from fastdrop_kernels.cpu.stores import LINE, is_streamed, write
+from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import NormalFormula
 from fastdrop_kernels.normal import logarithm, normal, tail_of
 
@@ -51,10 +51,10 @@ def noise(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
         store(y, i, narrow(noised(widen(load(x, i)), load(z, i), factors)))
 
 
-def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
+def kernel(formula: NormalFormula, dtype: str, traits: DTypeTraits) -> Any:
     """Compile the kernel that applies `formula` to every element with a normal number of its own."""
     factors_of, noised = formula.factors, formula.noised
-    storage, compute, widen, narrow = element
+    storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
@@ -63,7 +63,7 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
         factors = factors_of(p, compute)
         buffer, room = stack_words(WORDS_PER_PIECE), stack_words(WORDS_PER_PIECE)
         words, logarithms = address_of(buffer), address_of(room)
-        streamed = is_streamed(x_address, y_address, count * itemsize, start * itemsize)
+        nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
         while first < end:
             n = min(PIECE - first % PIECE, end - first)
@@ -76,13 +76,13 @@ def kernel(formula: NormalFormula, dtype: str, element: Element) -> Any:
                 transform(
                     carray(pointer(words, np.uint32), (PIECE,)), carray(pointer(logarithms, np.float32), (PIECE,))
                 )
-                write(noise, storage, itemsize, x, y, PIECE, streamed, (words, factors, widen, noised, narrow))
+                write(noise, storage, itemsize, x, y, PIECE, nontemporal, (words, factors, widen, noised, narrow))
             else:
                 fill(buffer, counter, (skipped + n + NORMALS_PER_COUNTER - u64(1)) // NORMALS_PER_COUNTER, seed, offset)
                 those = carray(pointer(words, np.uint32), (skipped + n,))
                 transform(those, carray(pointer(logarithms, np.float32), (skipped + n,)))
                 these = words + skipped * u64(4), factors, widen, noised, narrow
-                write(noise, storage, itemsize, x, y, n, streamed, these)
+                write(noise, storage, itemsize, x, y, n, nontemporal, these)
             first += n
 
     return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastdrop_kernels.cpu import elementwise, gaussian, masked_scale, repeated_rows, segments
 from fastdrop_kernels.cpu.compiler import inlined
-from fastdrop_kernels.cpu.dtypes import BYTE, ELEMENTS
+from fastdrop_kernels.cpu.dtypes import BYTE, TRAITS
 from fastdrop_kernels.formulas import FORMULAS, NormalFormula, formula_name
 
 for formula in FORMULAS.values():
@@ -25,17 +25,17 @@ def compiled(name: str, dtype: str) -> Any:
 
     Its name is that of a formula, after one of `LOOPS`: "dropout", "runs_dropout", "rows_dropout".
     """
-    formula, element = FORMULAS[formula_name(name)], BYTE if dtype == "bool" else ELEMENTS[dtype]
+    formula, traits = FORMULAS[formula_name(name)], BYTE if dtype == "bool" else TRAITS[dtype]
     if isinstance(formula, NormalFormula):
-        return gaussian.kernel(formula, dtype, element)
-    return LOOPS[name.removesuffix(formula.name)](formula, dtype, element)
+        return gaussian.kernel(formula, dtype, traits)
+    return LOOPS[name.removesuffix(formula.name)](formula, dtype, traits)
 
 
 @functools.cache
-def stored_address(dtype: str, of_rows: bool) -> int:
+def masked_scale_address(dtype: str, of_rows: bool) -> int:
     """Return the address of the kernel that applies a mask from memory, of elements or of rows."""
     kernel = masked_scale.rows_kernel if of_rows else masked_scale.kernel
-    return int(kernel(dtype, ELEMENTS[dtype]).address)
+    return int(kernel(dtype, TRAITS[dtype]).address)
 
 
 @functools.cache

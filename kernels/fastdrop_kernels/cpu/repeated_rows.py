@@ -2,8 +2,8 @@
 
 Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block (a
 row, if it is shorter) are made once and applied to many rows in turn: over pieces as short as those of elementwise.py,
-arrays beyond the cache took three times as long. What comes next is asked for, as in elementwise.py: where rows are longer
-than a block, that is the same block of the next row. Rows are cut where a range of blocks begins or ends.
+arrays beyond the cache took three times as long. What comes next is prefetched, as in elementwise.py: where rows are
+longer than a block, that is the same block of the next row. Rows are cut where a range of blocks begins or ends.
 """
 
 from typing import Any, Final
@@ -13,10 +13,10 @@ import numpy as np
 from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
-from fastdrop_kernels.cpu.dtypes import Element
+from fastdrop_kernels.cpu.dtypes import DTypeTraits
 from fastdrop_kernels.cpu.elementwise import AHEAD, BLOCK, HIGHEST_DRAW, PIECE, block_threshold, choose, fill_piece
 from fastdrop_kernels.cpu.intrinsics import address_of, prefetch, stack_words
-from fastdrop_kernels.cpu.stores import LINE, is_streamed, write
+from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -24,10 +24,10 @@ WORDS_PER_BLOCK: Final = stream.BLOCK // 4  # uint64 words of four 16-bit draws
 TOGETHER: Final = u64(64)  # rows: enough to make a piece of draws cheap, few enough to stay in the cache
 
 
-def kernel(formula: Formula, dtype: str, element: Element) -> Any:
+def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     """Compile the kernel that applies `formula` with the same draws to several rows."""
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
-    storage, compute, widen, narrow = element
+    storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
 
     def rows(arguments: Any, first_block: Any, last_block: Any) -> None:
@@ -36,7 +36,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
         p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
         factors = factors_of(float64_from_bits(p), compute)
-        streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
+        nontemporal = use_nontemporal(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
         distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)
@@ -61,13 +61,13 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                         for line in range(u64(0), PIECE * itemsize, LINE):
                             prefetch(source + distance + line)
                         these = draws + (skipped + piece) * u64(2), limit, factors, widen, kept, dropped, narrow
-                        write(choose, storage, itemsize, source, target, PIECE, streamed, these)
+                        write(choose, storage, itemsize, source, target, PIECE, nontemporal, these)
                     if left:
                         x, y = x + (n - left) * itemsize, y + (n - left) * itemsize
                         for line in range(u64(0), left * itemsize, LINE):
                             prefetch(x + distance + line)
                         those = draws + (skipped + n - left) * u64(2), limit, factors, widen, kept, dropped, narrow
-                        write(choose, storage, itemsize, x, y, left, streamed, those)
+                        write(choose, storage, itemsize, x, y, left, nontemporal, those)
                 column += n
                 draw += n
             first += (together - u64(1)) * inner + last - before

@@ -17,10 +17,10 @@ from numba import carray
 
 from fastdrop_kernels.casts import float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
-from fastdrop_kernels.cpu.dtypes import Element
+from fastdrop_kernels.cpu.dtypes import DTypeTraits
 from fastdrop_kernels.cpu.elementwise import BLOCK, HIGHEST_DRAW, PIECE, WORDS_PER_PIECE, block_threshold, fill_piece
 from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
-from fastdrop_kernels.cpu.stores import LINE, STREAM_FROM, is_streamed, write
+from fastdrop_kernels.cpu.stores import LINE, NONTEMPORAL_MIN_BYTES, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
 
 u64 = np.uint64
@@ -64,10 +64,10 @@ def cut(run: Any, length: Any, first: Any, end: Any) -> Any:
     return here, min((run + u64(1)) * length, end) - here
 
 
-def kernel(formula: Formula, dtype: str, element: Element) -> Any:
+def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     """Compile the kernel that applies `formula` to whole runs."""
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
-    storage, compute, widen, narrow = element
+    storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
     at_once = u64(2) * LINE // itemsize
 
@@ -82,8 +82,8 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
         draws = carray(pointer(address_of(words), np.uint16), (PIECE,))
         for i in range(WORDS_PER_SHORT_RUN):
             zeros[i] = u64(0)
-        is_large, is_short = arguments[3] * itemsize >= STREAM_FROM, length * itemsize <= u64(SHORT)
-        streamed = is_streamed(x_address, y_address, arguments[3] * itemsize, length * itemsize)
+        is_large, is_short = arguments[3] * itemsize >= NONTEMPORAL_MIN_BYTES, length * itemsize <= u64(SHORT)
+        nontemporal = use_nontemporal(x_address, y_address, arguments[3] * itemsize, length * itemsize)
         step = LINE if is_large or length * itemsize <= TINY else u64(0)  # asking in vain costs time too
         ahead = min(AHEAD // itemsize, length) if is_large else u64(0)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
@@ -100,7 +100,7 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                     source = x if is_kept else address_of(zeros)
                     these = scale if is_kept else compute(0), shift if is_kept else fill, fill
                     short = x + AHEAD, step, at_once, these, widen, kept, narrow
-                    write(keep, storage, itemsize, source, y, n, streamed, short)
+                    write(keep, storage, itemsize, source, y, n, nontemporal, short)
                 elif is_kept:
                     after = i + u64(1)
                     while is_large and after < count and draws[skipped + after] < limit:
@@ -109,11 +109,11 @@ def kernel(formula: Formula, dtype: str, element: Element) -> Any:
                     begun = n - min(n, ahead)
                     begun -= begun % at_once
                     own = x + ahead * itemsize, step, at_once, factors, widen, kept, narrow
-                    write(keep, storage, itemsize, x, y, begun, streamed, own)
+                    write(keep, storage, itemsize, x, y, begun, nontemporal, own)
                     x, y, next_kept = x + begun * itemsize, y + begun * itemsize, (soon, *own[1:])
-                    write(keep, storage, itemsize, x, y, n - begun, streamed, next_kept)
+                    write(keep, storage, itemsize, x, y, n - begun, nontemporal, next_kept)
                 else:
-                    write(drop, storage, itemsize, x, y, n, streamed, fill_value)
+                    write(drop, storage, itemsize, x, y, n, nontemporal, fill_value)
             first = (run + count) * length
 
     return compile_callback(KERNEL, runs, f"runs_{formula.name}_{dtype}")

@@ -11,19 +11,19 @@ import numpy as np
 from numba import carray
 
 from fastdrop_kernels.cpu.compiler import inlined
-from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, pointer, stack_words, stream_line
+from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, pointer, stack_words, store_line_nontemporal
 
 u64 = np.uint64
 LINE: Final = u64(CACHE_LINE)
 AT_ONCE: Final = u64(128)  # elements on the stack
 STACK: Final = 128  # uint64 words: room for as many of the widest dtype
-STREAM_FROM: Final = u64(16 << 20)  # bytes
+NONTEMPORAL_MIN_BYTES: Final = u64(16 << 20)  # bytes
 
 
 @inlined
-def is_streamed(x: Any, y: Any, size: Any, step: Any) -> Any:
+def use_nontemporal(x: Any, y: Any, size: Any, step: Any) -> Any:
     """Return whether results of `size` bytes, written to y in steps of `step` bytes, are to go past the caches."""
-    return x != y and size >= STREAM_FROM and (y | step) % LINE == u64(0)
+    return x != y and size >= NONTEMPORAL_MIN_BYTES and (y | step) % LINE == u64(0)
 
 
 @inlined
@@ -34,13 +34,15 @@ def copy(x: Any, y: Any, n: Any) -> None:
 
 
 @inlined
-def write(operation: Any, storage: Any, itemsize: Any, x: Any, y: Any, n: Any, streamed: Any, arguments: Any) -> None:
+def write(
+    operation: Any, storage: Any, itemsize: Any, x: Any, y: Any, n: Any, nontemporal: Any, arguments: Any
+) -> None:
     """Write what an operation makes of n elements at the address x to the address y.
 
     operation: called with a pointer to read from, one to write to, how many elements, the number of their first, and
     `arguments`; it reads by `load` and writes by `store`.
     """
-    if x != y and not streamed:
+    if x != y and not nontemporal:
         operation(pointer(x, storage), pointer(y, storage), n, u64(0), arguments)
         return
     buffer = address_of(stack_words(STACK))
@@ -48,8 +50,8 @@ def write(operation: Any, storage: Any, itemsize: Any, x: Any, y: Any, n: Any, s
         m = min(AT_ONCE, n - first)
         source, target, size = x + first * itemsize, y + first * itemsize, m * itemsize
         operation(pointer(source, storage), pointer(buffer, storage), m, first, arguments)
-        if streamed and (target | size) % LINE == u64(0):
+        if nontemporal and (target | size) % LINE == u64(0):
             for line in range(u64(0), size, LINE):
-                stream_line(target + line, buffer + line)
+                store_line_nontemporal(target + line, buffer + line)
         else:
             copy(carray(pointer(buffer, storage), (m,)), carray(pointer(target, storage), (m,)), m)

@@ -11,7 +11,7 @@ import numpy as np
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda import grid
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes import Element
+from fastdrop_kernels.cuda.dtypes import DTypeTraits
 from fastdrop_kernels.cuda.grid import SIXTEEN, block_threshold, is_kept
 from fastdrop_kernels.cuda.intrinsics import load, store
 from fastdrop_kernels.cuda.philox import philox4x32
@@ -21,9 +21,9 @@ u32, u64 = np.uint32, np.uint64
 HIGHEST_P32: Final = 0xFFFF0000  # beyond it a threshold may be 65536, which no 32-bit comparison can say
 
 
-def tile_function(formula: Formula, element: Element) -> Callable[..., Any]:
+def tile_function(formula: Formula, traits: DTypeTraits) -> Callable[..., Any]:
     """Return a device function (values, first counter, seed, offset, threshold, factors) -> results of a tile."""
-    kept, dropped, deal = inlined(formula.kept), inlined(formula.dropped), element.deal
+    kept, dropped, exchange = inlined(formula.kept), inlined(formula.dropped), traits.exchange
 
     @inlined
     def choose(value: Any, word: Any, limit: Any, factors: Any) -> Any:
@@ -44,24 +44,24 @@ def tile_function(formula: Formula, element: Element) -> Callable[..., Any]:
 
     @inlined
     def one_counter(v: Any, counter: Any, seed: Any, offset: Any, threshold: Any, factors: Any) -> Any:
-        return apply(v, deal(philox4x32(counter, seed, offset)), u32(threshold << u64(16)), factors)
+        return apply(v, exchange(philox4x32(counter, seed, offset)), u32(threshold << u64(16)), factors)
 
     @inlined
     def two_counters(v: Any, counter: Any, seed: Any, offset: Any, threshold: Any, factors: Any) -> Any:
         first = one_counter(v[:8], counter, seed, offset, threshold, factors)
         return first + one_counter(v[8:], counter + u64(1), seed, offset, threshold, factors)
 
-    return two_counters if element.tile > stream.DRAWS_PER_COUNTER else one_counter  # type: ignore[no-any-return]
+    return two_counters if traits.tile > stream.DRAWS_PER_COUNTER else one_counter  # type: ignore[no-any-return]
 
 
-def kernel(formula: Formula, element: Element) -> Callable[..., None]:
+def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
     """Return the kernel, to be compiled, that applies `formula` to every element with a draw of its own."""
-    kept, dropped, results = inlined(formula.kept), inlined(formula.dropped), tile_function(formula, element)
+    kept, dropped, results = inlined(formula.kept), inlined(formula.dropped), tile_function(formula, traits)
     storage, load_tile, widen, store_tile, narrow = (
-        element.storage, element.load, element.widen, element.store, element.narrow,
+        traits.storage, traits.load, traits.widen, traits.store, traits.narrow,
     )  # fmt: skip
-    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(element.tile)
-    counters, tiles_per_block = u64(element.tile // stream.DRAWS_PER_COUNTER), u64(stream.BLOCK // element.tile)
+    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(traits.tile)
+    counters, tiles_per_block = u64(traits.tile // stream.DRAWS_PER_COUNTER), u64(stream.BLOCK // traits.tile)
 
     @inlined
     def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
@@ -78,4 +78,4 @@ def kernel(formula: Formula, element: Element) -> Callable[..., None]:
         if_kept, if_dropped = kept(value, factors), dropped(value, factors)
         store(y + e * itemsize, narrow(if_kept if keep else if_dropped))
 
-    return grid.kernel(element, HIGHEST_P32, of_tile, of_element)
+    return grid.kernel(traits, HIGHEST_P32, of_tile, of_element)

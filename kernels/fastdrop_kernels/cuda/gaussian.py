@@ -12,7 +12,7 @@ import numpy as np
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda import grid
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes import Element
+from fastdrop_kernels.cuda.dtypes import DTypeTraits
 from fastdrop_kernels.cuda.intrinsics import load, store
 from fastdrop_kernels.cuda.philox import philox4x32
 from fastdrop_kernels.formulas import NormalFormula
@@ -33,13 +33,13 @@ def word(e: Any, seed: Any, offset: Any) -> Any:
     return odd if e & u64(1) else even
 
 
-def kernel(formula: NormalFormula, element: Element) -> Callable[..., None]:
+def kernel(formula: NormalFormula, traits: DTypeTraits) -> Callable[..., None]:
     """Return the kernel, to be compiled, that applies `formula` to every element with a normal number of its own."""
-    noised, halves = inlined(formula.noised), element.halves
+    noised, halves = inlined(formula.noised), traits.halves
     storage, load_tile, widen, store_tile, narrow = (
-        element.storage, element.load, element.widen, element.store, element.narrow,
+        traits.storage, traits.load, traits.widen, traits.store, traits.narrow,
     )  # fmt: skip
-    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(element.tile)
+    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(traits.tile)
 
     @inlined
     def result(value: Any, word: Any, factors: Any) -> Any:
@@ -64,4 +64,4 @@ def kernel(formula: NormalFormula, element: Element) -> Callable[..., None]:
         value = widen(load(x + e * itemsize, storage))
         store(y + e * itemsize, narrow(result(value, word(e, key[0], key[1]), factors)))
 
-    return grid.kernel(element, ANY_P32, of_tile, of_element)
+    return grid.kernel(traits, ANY_P32, of_tile, of_element)

@@ -102,7 +102,7 @@ def _config(count: int, tile: int, multiprocessors: int) -> Any:
     return core.LaunchConfig(grid=blocks(count, tile, multiprocessors), block=THREADS)
 
 
-def run(
+def enqueue(
     kernel: Kernel, stream_handle: int, x: int, y: int, start: int, count: int,
     seed: int, offset: int, p: float, seed_address: int = 0, repeat: int = 0, inner: int = 0,
 ) -> None:  # fmt: skip

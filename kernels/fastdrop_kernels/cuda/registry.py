@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fastdrop_kernels.cuda import elementwise, gaussian, repeated_rows, segments
-from fastdrop_kernels.cuda.dtypes import element, element_of_thread
+from fastdrop_kernels.cuda.dtypes import traits, traits_of_thread
 from fastdrop_kernels.formulas import FORMULAS, NormalFormula, formula_name
 
 
@@ -11,8 +11,8 @@ def kernel(name: str, dtype: str, capability: tuple[int, int]) -> Callable[..., 
     """Return a kernel, to be compiled for a compute capability."""
     formula = FORMULAS[formula_name(name)]
     if isinstance(formula, NormalFormula):
-        return gaussian.kernel(formula, element(dtype, capability))
+        return gaussian.kernel(formula, traits(dtype, capability))
     for prefix, loop in (("runs_", segments.kernel), ("rows_", repeated_rows.kernel)):
         if name.startswith(prefix):
-            return loop(formula, element_of_thread(dtype, capability))
-    return elementwise.kernel(formula, element(dtype, capability))
+            return loop(formula, traits_of_thread(dtype, capability))
+    return elementwise.kernel(formula, traits(dtype, capability))

@@ -1,7 +1,7 @@
 """One row of draws for several rows of elements: time steps, channels where memory is channels_last.
 
 Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. A tile whose draws
-are those of one counter, as all are where rows are multiples of 8, is done like one of `elementwise.py`; in others, elements
+are those of one counter, as all are where rows are multiples of 8, is done as in elementwise.py; in others, elements
 are done one by one.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda import grid
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes import Element
+from fastdrop_kernels.cuda.dtypes import DTypeTraits
 from fastdrop_kernels.cuda.elementwise import HIGHEST_P32, tile_function
 from fastdrop_kernels.cuda.grid import BLOCK, DRAWS_PER_COUNTER, block_threshold, is_kept
 from fastdrop_kernels.cuda.intrinsics import load, store
@@ -22,10 +22,10 @@ from fastdrop_kernels.formulas import Formula
 u64 = np.uint64
 
 
-def kernel(formula: Formula, element: Element) -> Callable[..., None]:
+def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
     """Return the kernel, to be compiled, that applies `formula` with the same draws to several rows."""
-    kept, dropped, results = inlined(formula.kept), inlined(formula.dropped), tile_function(formula, element)
-    storage, _, load_tile, store_tile, widen, narrow, *_ = element
+    kept, dropped, results = inlined(formula.kept), inlined(formula.dropped), tile_function(formula, traits)
+    storage, _, load_tile, store_tile, widen, narrow, *_ = traits
     itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(stream.DRAWS_PER_COUNTER)
 
     @inlined
@@ -55,4 +55,4 @@ def kernel(formula: Formula, element: Element) -> Callable[..., None]:
             for i in range(tile_size):
                 of_element(x, y, first + u64(i), key, factors, repeat, inner)
 
-    return grid.kernel(element, HIGHEST_P32, of_tile, of_element)
+    return grid.kernel(traits, HIGHEST_P32, of_tile, of_element)

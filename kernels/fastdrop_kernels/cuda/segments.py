@@ -11,7 +11,7 @@ import numpy as np
 
 from fastdrop_kernels.cuda import grid
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes import Element
+from fastdrop_kernels.cuda.dtypes import DTypeTraits
 from fastdrop_kernels.cuda.grid import is_kept
 from fastdrop_kernels.cuda.intrinsics import load, store
 from fastdrop_kernels.formulas import Formula
@@ -20,11 +20,11 @@ u64 = np.uint64
 ANY_P32: Final = 1 << 32
 
 
-def kernel(formula: Formula, element: Element) -> Callable[..., None]:
+def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
     """Return the kernel, to be compiled, that applies `formula` to whole runs."""
     kept, dropped = inlined(formula.kept), inlined(formula.dropped)
-    storage, compute, load_tile, store_tile, widen, narrow, *_ = element
-    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(element.tile)
+    storage, compute, load_tile, store_tile, widen, narrow, *_ = traits
+    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(traits.tile)
 
     @inlined
     def eight(v: Any, f: Any) -> Any:
@@ -54,4 +54,4 @@ def kernel(formula: Formula, element: Element) -> Callable[..., None]:
             for i in range(tile_size):
                 of_element(x, y, first + u64(i), key, factors, repeat, inner)
 
-    return grid.kernel(element, ANY_P32, of_tile, of_element)
+    return grid.kernel(traits, ANY_P32, of_tile, of_element)

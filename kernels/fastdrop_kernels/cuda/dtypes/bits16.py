@@ -15,7 +15,7 @@ import numpy as np
 
 from fastdrop_kernels.casts import float32_bits, float32_from_bits, float32_from_half, half_from_float32
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes.traits import Element
+from fastdrop_kernels.cuda.dtypes.traits import DTypeTraits
 from fastdrop_kernels.cuda.intrinsics import load_vector, pack_bfloat16, pack_float16, store_vector
 
 u16, u32 = np.uint16, np.uint32
@@ -49,7 +49,7 @@ def narrow_bfloat16(value: Any) -> Any:
     return u16(u32(rounded >> SIXTEEN) if value == value else NAN)
 
 
-def element(widen: Any, narrow: Any, pack: Callable[[Any, Any], Any] | None) -> Element:
+def traits(widen: Any, narrow: Any, pack: Callable[[Any, Any], Any] | None) -> DTypeTraits:
     """Return the Element of a 16-bit dtype; without `pack` (upper, lower), values are rounded one by one."""
 
     @inlined
@@ -71,10 +71,10 @@ def element(widen: Any, narrow: Any, pack: Callable[[Any, Any], Any] | None) -> 
     def store(address: Any, v: Any) -> None:
         store_vector(address, (packed(v[1], v[0]), packed(v[3], v[2]), packed(v[5], v[4]), packed(v[7], v[6])))
 
-    return Element(u16, np.float32, load, store, widen, narrow)
+    return DTypeTraits(u16, np.float32, load, store, widen, narrow)
 
 
-FLOAT16: Final = element(widen_float16, narrow_float16, pack_float16)
-BFLOAT16: Final = element(widen_bfloat16, narrow_bfloat16, pack_bfloat16)
-FLOAT16_SM75: Final = element(widen_float16, narrow_float16, None)
-BFLOAT16_SM75: Final = element(widen_bfloat16, narrow_bfloat16, None)
+FLOAT16: Final = traits(widen_float16, narrow_float16, pack_float16)
+BFLOAT16: Final = traits(widen_bfloat16, narrow_bfloat16, pack_bfloat16)
+FLOAT16_SM75: Final = traits(widen_float16, narrow_float16, None)
+BFLOAT16_SM75: Final = traits(widen_bfloat16, narrow_bfloat16, None)

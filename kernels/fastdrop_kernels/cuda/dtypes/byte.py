@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes.traits import Element
+from fastdrop_kernels.cuda.dtypes.traits import DTypeTraits
 from fastdrop_kernels.cuda.intrinsics import store_vector
 
 u8, u32 = np.uint8, np.uint32
@@ -46,4 +46,4 @@ def store(address: Any, v: Any) -> None:
     )
 
 
-BYTE: Final = Element(u8, u8, no_values, store, tile=16)
+BYTE: Final = DTypeTraits(u8, u8, no_values, store, tile=16)

@@ -3,12 +3,12 @@
 A thread's counter belongs to 32 bytes, two accesses. Were they its own 32 bytes, each request of a warp would touch 32
 bytes in every 32-byte sector's half only:
 
-    ADJACENT, first access    |0.|1.|2.|3.| ...    a digit is the 16 bytes of a lane, a dot 16 bytes left out
+    BLOCKED, first access    |0.|1.|2.|3.| ...    a digit is the 16 bytes of a lane, a dot 16 bytes left out
               second access   |.0|.1|.2|.3| ...
 
 Instead, neighbouring lanes halve the 64 bytes of both, and exchange the draws that the other one needs:
 
-    DEALT,    first access    |01|..|23|..| ...    whole sectors
+    LANE_PAIRED,    first access    |01|..|23|..| ...    whole sectors
               second access   |..|01|..|23| ...
 
 Per element on sm_90: 8 bytes and 11 instructions (9.5 adjacent). An H200 that copies 4.3 TB/s takes 0.54e12 elements a
@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes.traits import Element
+from fastdrop_kernels.cuda.dtypes.traits import DTypeTraits
 from fastdrop_kernels.cuda.intrinsics import load_vector, of_neighbour, store_vector
 from fastdrop_kernels.cuda.packages import cuda
 
@@ -76,7 +76,7 @@ def either(one: Any, other: Any, mask: Any) -> Any:
 
 
 @inlined
-def deal(words: Any) -> Any:
+def exchange(words: Any) -> Any:
     """Exchange the words of the half tile that the neighbouring lane has loaded."""
     odd = u32(u32(0) - is_odd())
     a = of_neighbour(either(words[0], words[2], odd))
@@ -91,5 +91,7 @@ def halves_dealt(tile: Any) -> Any:
     return first, first + u64(2)
 
 
-ADJACENT: Final = Element(np.float32, np.float32, load_adjacent, store_adjacent)
-DEALT: Final = Element(np.float32, np.float32, load_dealt, store_dealt, deal=deal, halves=halves_dealt, together=WARP)
+BLOCKED: Final = DTypeTraits(np.float32, np.float32, load_adjacent, store_adjacent)
+LANE_PAIRED: Final = DTypeTraits(
+    np.float32, np.float32, load_dealt, store_dealt, exchange=exchange, halves=halves_dealt, lockstep=WARP
+)

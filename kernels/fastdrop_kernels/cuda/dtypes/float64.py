@@ -15,7 +15,7 @@ import numpy as np
 
 from fastdrop_kernels.casts import float64_bits
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.dtypes.traits import Element
+from fastdrop_kernels.cuda.dtypes.traits import DTypeTraits
 from fastdrop_kernels.cuda.intrinsics import load_vector, store_vector
 
 u32, u64 = np.uint32, np.uint64
@@ -50,4 +50,4 @@ def store(address: Any, v: Any) -> None:
     store_vector(address + u64(48), words(v[6:8]))
 
 
-FLOAT64: Final = Element(np.float64, np.float64, load, store)
+FLOAT64: Final = DTypeTraits(np.float64, np.float64, load, store)

@@ -31,7 +31,7 @@ def own_halves(tile: Any) -> Any:
     return tile + tile, tile + tile + u64(1)
 
 
-class Element(NamedTuple):
+class DTypeTraits(NamedTuple):
     """How one dtype is read, written and computed in; the functions are compiled into the kernel's loop."""
 
     storage: type  # NumPy scalar class of one element in memory
@@ -40,7 +40,7 @@ class Element(NamedTuple):
     store: Callable[[Any, Any], None]  # address of the thread's tile, its values
     widen: Callable[[Any], Any] = same  # one element: storage -> compute, exact
     narrow: Callable[[Any], Any] = same  # one element: compute -> storage, rounded to nearest even
-    deal: Callable[[Any], Any] = same  # the four words of the thread's counter -> those of the values it has loaded
+    exchange: Callable[[Any], Any] = same  # the four words of the thread's counter -> those of the values it has loaded
     halves: Callable[[Any], Any] = own_halves  # number of the thread's tile -> those of the halves that it has loaded
     tile: int = 8  # elements
-    together: int = 1  # successive tiles that are worked on all or none: 32 where the lanes of a warp exchange words
+    lockstep: int = 1  # successive tiles that are worked on all or none: 32 where the lanes of a warp exchange words
