@@ -10,7 +10,7 @@ import torch
 import fastdrop
 from fastdrop import functional, modules
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 PUBLIC = sorted(
     {
         thing

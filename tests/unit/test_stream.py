@@ -19,7 +19,7 @@ RANDOM123 = [  # philox4x32 7: counter, key, answer, from Random123's kat_vector
     ((ONES,) * 4, (ONES, ONES), (0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662)),
     (PI, (0xA4093822, 0x299F31D0), (0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A)),
 ]
-VECTORS = json.loads(pathlib.Path(__file__).with_name("mask_vectors.json").read_text())
+VECTORS = json.loads(pathlib.Path(mask_reference.__file__).with_name("mask_vectors.json").read_text())
 
 compiled_fill = numba.njit(fill)
 compiled_threshold = numba.njit(block_threshold)
