@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels python -m bench.cold`, from a checkout: the CPU kernels where nothing is in the caches.
+"""`python -m bench.cold`, from a checkout: the CPU kernels where nothing is in the caches.
 
 Every contender goes round 12 inputs and 12 outputs of its own, which together exceed the caches, so it finds none of
 them there, and pays for the misses that it makes and for no other's. One thread, interleaved.

@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels:tests python -m bench.launcher`, from a checkout: a launch's time on the host, without a GPU.
+"""`PYTHONPATH=tests/support python -m bench.launcher`, from a checkout: a launch's time on the host, without a GPU.
 
 The tests' stand-in takes the CUDA driver's place and lets every launch through; CPU tensors take the place of CUDA
 tensors. What fastdrop, cuda.core and torch's autograd do is in the figures. What a driver takes for a launch is not,

@@ -12,7 +12,7 @@ from torch.compiler import is_dynamo_compiling
 from fastdrop._devices.kernels import LOW, PLAIN, has_kernel, has_memory
 from fastdrop._keys import seeds as _seeds
 from fastdrop._keys.key import CountingStrides, Key, NoiseShape
-from fastdrop._ops import decompose
+from fastdrop._ops import decompose, modes
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, compute_, has_strides
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
@@ -46,7 +46,7 @@ def _derivative(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     if is_legacy_batchedtensor(x) and name != IDENTITY:  # of is_grads_batched, say: functorch does not know of it
         return decompose.run(name, x, key)
     if (
-        type(x) not in PLAIN or decompose.in_dispatch_mode_or_trace()
+        type(x) not in PLAIN or modes.in_dispatch_mode_or_trace()
     ):  # gradients and tangents may be of classes that x is not of
         return composite_drop(name, x, key)
     return drop(name, x, key)
@@ -103,7 +103,7 @@ class FunctorchDropFunction(torch.autograd.Function):
         key = p, _seeds.as_kernel_seed(x, seed), offset, counted_by, noise_shape
         return (
             compute(name, x, key)
-            if has_kernel(x) and not decompose.in_dispatch_mode_or_trace()
+            if has_kernel(x) and not modes.in_dispatch_mode_or_trace()
             else decompose.run(name, x, key)
         )
 
@@ -159,9 +159,7 @@ def _drop_at_level(
         return drop(name, x, (p, seed, offset, counted_by, noise_shape))
     key = p, _seeds.as_kernel_seed(x, seed), offset, counted_by, noise_shape
     return (
-        drop(name, x, key)
-        if has_kernel(x) and not decompose.in_dispatch_mode_or_trace()
-        else composite_drop(name, x, key)
+        drop(name, x, key) if has_kernel(x) and not modes.in_dispatch_mode_or_trace() else composite_drop(name, x, key)
     )
 
 
@@ -200,7 +198,7 @@ def composite_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x by torch's operators, seen by whoever watches."""
     if name == IDENTITY:
         return x
-    if is_dynamo_compiling() or decompose.in_graph_tracing():
+    if modes.in_graph():
         return decompose.record(name, x, key)
     if _are_functorch_transforms_active() or not is_recorded(x):
         return decompose.run(name, x, key)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch._C import _get_dispatch_mode, _get_tracing_state, _len_torch_dispatch_stack, _TorchDispatchModeKey
 from torch._prims_common import make_contiguous_strides_for
 
 from fastdrop._devices.kernels import mask, normals
@@ -17,17 +16,6 @@ from fastdrop._keys.key import Key, NoiseShape
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
 
 COMPUTE: Final[dict[type[np.floating[Any]], torch.dtype]] = {np.float32: torch.float32, np.float64: torch.float64}
-GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
-
-
-def in_dispatch_mode_or_trace() -> bool:
-    """Return whether a dispatch mode or a trace follows operators, and would not see what a kernel does."""
-    return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
-
-
-def in_graph_tracing() -> bool:
-    """Return whether operators are recorded in a graph, by compilation, export or make_fx, or run on fake tensors."""
-    return in_dispatch_mode_or_trace() and any(_get_dispatch_mode(key) is not None for key in GRAPH_MODES)
 
 
 def run(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:

@@ -9,8 +9,8 @@ from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_generator, check_seed, signed64
 from fastdrop._keys.key import NoiseShape
 from fastdrop._ops import autograd, fallback, library
-from fastdrop._ops.decompose import in_dispatch_mode_or_trace
 from fastdrop._ops.layout import counting_strides_of
+from fastdrop._ops.modes import in_dispatch_mode_or_trace
 from fastdrop._ops.variants import Variant
 
 

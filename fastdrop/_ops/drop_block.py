@@ -2,12 +2,11 @@
 
 import torch
 from torch._C import _are_functorch_transforms_active
-from torch.compiler import is_dynamo_compiling
 
 from fastdrop._keys import seeds
 from fastdrop._keys.key import Seed
-from fastdrop._ops import block_mask, decompose, library, masked_scale
-from fastdrop._ops.exported import is_exported
+from fastdrop._ops import block_mask, library, masked_scale, modes
+from fastdrop._ops.modes import is_exported
 
 
 def drop_block(
@@ -24,7 +23,7 @@ def drop_block(
     if seed is None and generator is None and is_exported():
         keep = block_mask.by_torchs_draws(x.shape, p, block_size, x.device)
         y = masked_scale.decomposed(x, keep, _scale_of(keep.sum(), x, eps))
-    elif is_dynamo_compiling() or decompose.in_graph_tracing() or _are_functorch_transforms_active():
+    elif modes.in_graph() or _are_functorch_transforms_active():
         key = seeds.draw_tensor(generator, x) if seed is None else library.as_tensor(seed)
         keep = block_mask.operator(x.shape, p, block_size, key, offset, x.device)
         y = masked_scale.decomposed(x, keep, _scale_of(keep.sum(), x, eps))

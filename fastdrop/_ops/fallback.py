@@ -12,9 +12,9 @@ from fastdrop._devices.kernels import has_kernel
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import shown
 from fastdrop._keys.key import NoiseShape, Seed
-from fastdrop._ops import autograd, decompose, library
-from fastdrop._ops.exported import is_exported
+from fastdrop._ops import autograd, decompose, library, modes
 from fastdrop._ops.layout import counting_strides_of
+from fastdrop._ops.modes import is_exported
 from fastdrop._ops.variants import Variant
 
 
@@ -49,7 +49,7 @@ def drop(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Return native's result; where there is a key, or only a mode that watches, this stream's by torch's operators."""
-    if decompose.in_graph_tracing():
+    if modes.in_graph_tracing():
         return library.drop(variant, x, p, inplace, noise_shape, seed, offset, generator)
     keyed = seed is not None or generator is not None
     exported = not keyed and is_exported()

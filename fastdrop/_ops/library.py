@@ -24,11 +24,11 @@ from fastdrop._devices.kernels import PLAIN, has_kernel
 from fastdrop._keys import seeds as _seeds
 from fastdrop._keys.arguments import check_noise_shape, check_probability, check_range, check_seed
 from fastdrop._keys.key import NoiseShape, Seed
-from fastdrop._ops import decompose, fallback, inductor_fallbacks
+from fastdrop._ops import decompose, fallback, inductor_fallbacks, modes
 from fastdrop._ops.autograd import over_rows
 from fastdrop._ops.dynamo_skip import dynamo_skip
-from fastdrop._ops.exported import is_exported
 from fastdrop._ops.layout import compute, copied_to_strides, counting_strides_of, has_strides
+from fastdrop._ops.modes import is_exported
 from fastdrop._ops.variants import Variant
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
@@ -190,7 +190,7 @@ _apply: Any = OperatorFunction.apply  # type: ignore[attr-defined]  # of its bas
 def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     """Record the operator, always in a graph, where autograd alone knows whether there is a gradient or a tangent."""
     if (
-        not (torch.is_grad_enabled() or _are_functorch_transforms_active() or decompose.in_dispatch_mode_or_trace())
+        not (torch.is_grad_enabled() or _are_functorch_transforms_active() or modes.in_dispatch_mode_or_trace())
         and forward_ad._current_level < 0
         and has_kernel(x)
     ):

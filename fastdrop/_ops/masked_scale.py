@@ -14,7 +14,7 @@ from torch.compiler import is_dynamo_compiling
 
 from fastdrop._devices import cpu
 from fastdrop._devices.kernels import FLOATS, has_kernel, has_memory
-from fastdrop._ops import decompose
+from fastdrop._ops import modes
 from fastdrop._ops.autograd import is_recorded
 from fastdrop._ops.dynamo_skip import dynamo_skip
 
@@ -62,7 +62,7 @@ def takes(x: torch.Tensor) -> bool:
         is_dynamo_compiling()
         or _are_functorch_transforms_active()
         or is_legacy_batchedtensor(x)
-        or decompose.in_dispatch_mode_or_trace()
+        or modes.in_dispatch_mode_or_trace()
     ):
         return False
     return has_kernel(x) and x.is_cpu and not x.is_neg() and has_memory(x)

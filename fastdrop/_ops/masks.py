@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch._C import _are_functorch_transforms_active
-from torch.compiler import is_dynamo_compiling
 
 from fastdrop._devices import kernels
 from fastdrop._keys import seeds
 from fastdrop._keys.key import Seed
-from fastdrop._ops import decompose, library
-from fastdrop._ops.exported import is_exported
+from fastdrop._ops import decompose, library, modes
+from fastdrop._ops.modes import is_exported
 
 
 def mask(
@@ -28,7 +27,7 @@ def mask(
     """
     if seed is None and generator is None and is_exported():
         return decompose.mask_by_torchs_draws(shape, p, where.device)
-    in_graph = is_dynamo_compiling() or decompose.in_graph_tracing()
+    in_graph = modes.in_graph()
     if seed is None and (in_graph or _are_functorch_transforms_active()):
         seed = seeds.draw_tensor(generator, where)
     if in_graph or (_are_functorch_transforms_active() and isinstance(seed, torch.Tensor)):  # one of a batch, maybe

@@ -16,10 +16,9 @@ from fastdrop._keys import seeds
 from fastdrop._keys.broadcast import channels_of
 from fastdrop._keys.key import Key
 from fastdrop._ops import autograd, library
-from fastdrop._ops.decompose import in_dispatch_mode_or_trace, in_graph_tracing
 from fastdrop._ops.dynamo_skip import dynamo_skip
-from fastdrop._ops.exported import is_exported
 from fastdrop._ops.layout import compute, counting_strides_of
+from fastdrop._ops.modes import in_dispatch_mode_or_trace, in_graph_tracing, is_exported
 from fastdrop._ops.variants import ALPHA_DROPOUT, DROPOUT, FEATURE_ALPHA_DROPOUT, FEATURE_DROPOUT
 
 BERNOULLI: Final = "bernoulli_.float"

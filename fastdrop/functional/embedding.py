@@ -2,12 +2,11 @@
 
 import torch
 from torch._C import _are_functorch_transforms_active, _get_tracing_state
-from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_key, check_probability
-from fastdrop._ops import decompose, embedding, masks
+from fastdrop._ops import embedding, masks, modes
 
 
 def embedding_dropout(
@@ -104,7 +103,7 @@ def drop_words(
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
     is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
-    in_graph = is_dynamo_compiling() or decompose.in_graph_tracing() or _get_tracing_state() is not None
+    in_graph = modes.in_graph() or _get_tracing_state() is not None
     if in_graph or _are_functorch_transforms_active() or not is_of_words:
         kept = masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
         return embedding.decomposed(rows, words, kept, p)
