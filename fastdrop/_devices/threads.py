@@ -13,13 +13,14 @@ import torch
 
 from fastdrop._devices.openmp import torch_openmp
 from fastdrop_kernels.cpu import launch
+from fastdrop_kernels.locks import held_by_forks
 from fastdrop_kernels.stream import BLOCK
 
 OPENMP_GRAIN = 16_384  # elements that are worth a thread of OpenMP's: about 3 us of work
 WORTH_SHARING = 2 * OPENMP_GRAIN
 POOL_GRAIN = 262_144  # elements that are worth a Python thread: about 50 us
 
-_inviting: Final = threading.RLock()
+_inviting: Final = held_by_forks(threading.RLock())  # around locks of the pool's, which forks hold too
 _forked = False
 
 

@@ -53,9 +53,9 @@ def is_true_meanwhile(slow: Slow, work: Callable[[], object], check: Callable[[]
 
 def test_child_compiles(monkeypatch):
     """The other thread compiles one kernel, or loads it from the cache, and the child another."""
-    slow = Slow(compiler.numba.cfunc)
+    slow = Slow(compiler._cached_callback)
     monkeypatch.setattr(compiler, "_callbacks", {})
-    monkeypatch.setattr(compiler.numba, "cfunc", slow)
+    monkeypatch.setattr(compiler, "_cached_callback", slow)
     assert is_true_meanwhile(
         slow,
         lambda: registry.compiled("dropout", "float32"),
@@ -74,9 +74,9 @@ def test_child_compiles_while_numba_compiles_for_somebody_else(monkeypatch):
 
 
 def test_child_of_a_process_that_installs(monkeypatch):
-    slow = Slow(install._aten.keys)
+    slow = Slow(install.aten.keys)
     monkeypatch.setattr(install, "_overridden", type(install._overridden)())
-    monkeypatch.setattr(install._aten, "keys", slow)
+    monkeypatch.setattr(install.aten, "keys", slow)
     x = torch.randn(1000)
     torch.manual_seed(5)
     wanted = oracle.dropout(x, 0.5, seeds.draw())
