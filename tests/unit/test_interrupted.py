@@ -237,4 +237,4 @@ print([bool((y.numpy() == wanted.numpy()).all()) for y in results])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_a_handler_that_drops_within_a_fork(switch):
-    assert run_python(FORK, **{_openmp.SWITCH: switch}) == "[True]"
+    assert run_python(FORK, **{openmp.SWITCH: switch}) == "[True]"
