@@ -8,7 +8,7 @@ from fastdrop._devices.kernels import has_kernel
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_generator, check_seed, signed64
 from fastdrop._keys.key import NoiseShape
-from fastdrop._ops import autograd, fallback, library
+from fastdrop._ops import autograd, fallback, library, native
 from fastdrop._ops.layout import counting_strides_of
 from fastdrop._ops.modes import in_dispatch_mode_or_trace
 from fastdrop._ops.variants import Variant
@@ -32,7 +32,7 @@ def call(
     if type(offset) is not int or offset:
         offset = signed64(offset, "offset")
     if not isinstance(input, torch.Tensor):
-        return fallback.native(variant, input, p, inplace)  # type: ignore[unreachable]  # raises
+        return native.native(variant, input, p, inplace)  # type: ignore[unreachable]  # raises
     if not training or p == 0.0:
         return input
     if is_dynamo_compiling():

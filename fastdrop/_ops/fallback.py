@@ -3,39 +3,17 @@
 Right everywhere, if slower.
 """
 
-from typing import Any
-
 import torch
 from torch._C import _are_functorch_transforms_active
 
 from fastdrop._devices.kernels import has_kernel
 from fastdrop._keys import seeds
-from fastdrop._keys.arguments import shown
 from fastdrop._keys.key import NoiseShape, Seed
-from fastdrop._ops import autograd, decompose, library, modes
+from fastdrop._ops import autograd, library, modes
 from fastdrop._ops.layout import counting_strides_of
 from fastdrop._ops.modes import is_exported
+from fastdrop._ops.native import by_torchs_draws, native
 from fastdrop._ops.variants import Variant
-
-
-def native(variant: Variant, x: Any, p: float, inplace: bool) -> torch.Tensor:
-    """Return what torch has of this name, or raise its error; where it has nothing, raise one of ours."""
-    if variant.native is not None:
-        return variant.native(x, p, True, inplace)
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{variant.name} needs a tensor, but got {shown(x)}")
-    kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
-    raise TypeError(f"{variant.name} needs a strided tensor of floating point or complex numbers, but got {kind}")
-
-
-def by_torchs_draws(
-    variant: Variant, x: torch.Tensor, p: float, inplace: bool, noise_shape: NoiseShape
-) -> torch.Tensor:
-    """Return native's result, or where torch has none the member's, by random operators of torch's own."""
-    if variant.native is not None:
-        return native(variant, x, p, inplace)
-    y = decompose.run_by_torchs_draws(variant.formula, x, p, noise_shape)
-    return x.copy_(y) if inplace else y
 
 
 def drop(

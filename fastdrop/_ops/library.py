@@ -24,7 +24,7 @@ from fastdrop._devices.kernels import PLAIN, has_kernel
 from fastdrop._keys import seeds as _seeds
 from fastdrop._keys.arguments import check_noise_shape, check_probability, check_range, check_seed
 from fastdrop._keys.key import NoiseShape, Seed
-from fastdrop._ops import decompose, fallback, inductor_fallbacks, modes
+from fastdrop._ops import decompose, inductor_fallbacks, modes, native
 from fastdrop._ops.autograd import over_rows
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, copied_to_strides, counting_strides_of, has_strides
@@ -66,9 +66,9 @@ def drop(
 ) -> torch.Tensor:
     """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
-        return fallback.native(variant, x, p, inplace)
+        return native.native(variant, x, p, inplace)
     if seed is None and generator is None and is_exported():
-        return fallback.by_torchs_draws(variant, x, p, inplace, noise_shape)
+        return native.by_torchs_draws(variant, x, p, inplace, noise_shape)
     if statically_known_true(x.numel() == 0):  # of a size that the graph alone will know, nothing is asked: it draws
         return x
     seed = variant.seed_at(p, seed)

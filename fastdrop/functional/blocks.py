@@ -4,7 +4,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_block_size, check_drop_probability, check_float, check_key
-from fastdrop._ops import fallback, library
+from fastdrop._ops import library, native
 from fastdrop._ops.drop_block import drop_block
 from fastdrop._ops.variants import DROP_BLOCK2D, DROP_BLOCK3D, Variant
 
@@ -147,7 +147,7 @@ def _drop_blocks(
     eps = check_float(eps, "eps")
     chosen, offset = check_key(seed, offset, generator)
     if not isinstance(input, torch.Tensor) or not library.takes(input):
-        return fallback.native(variant, input, p, inplace)  # raises
+        return native.native(variant, input, p, inplace)  # raises
     if input.dim() != rank:
         raise ValueError(f"input should be {rank} dimensional. Got {input.dim()} dimensions.")
     if not training or p == 0.0:
