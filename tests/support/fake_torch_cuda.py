@@ -78,7 +78,7 @@ def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
 
     with contextlib.ExitStack() as replaced:
         for owner, name, value in (
-            (cpu, "run", run),
+            (cpu, "run_kernel", run),
             (block_mask, "make", make),
             (kernels, "_tensor", tensor),
             (masked_scale, "takes", lambda x: False),

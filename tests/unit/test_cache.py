@@ -21,7 +21,7 @@ torch.set_num_threads(2)
 fastdrop.warmup()
 fastdrop.functional.dropout(torch.ones(100_000), 0.5, seed=1)
 hits = {name: callback.cache_hits for name, callback in compiler._callbacks.items()}
-entries = {"run": launch.run_serial, "run_parallel": launch.run_parallel}
+entries = {"run_serial": launch.run_serial, "run_parallel": launch.run_parallel}
 hits |= {name: sum(entry.stats.cache_hits.values()) for name, entry in entries.items()}
 print(json.dumps(hits))
 """
@@ -41,7 +41,7 @@ def test_every_function_and_signature_has_a_file_of_its_own(tmp_path):
     names = json.loads(run_python(WARM, FASTDROP_CACHE_DIR=str(tmp_path)))
     files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(file.rsplit("-", 1)[0] for file in files) == sorted(names)
-    code = CodeCache("run")
+    code = CodeCache("run_serial")
     assert code.file((types.int64,)) != code.file((types.boolean,)) != CodeCache("go").file((types.boolean,))
 
 
