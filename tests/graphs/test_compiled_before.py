@@ -35,29 +35,33 @@ def test_compiled_models_are_ours_after_a_reset_and_torchs_after_the_next():
 
 SAVE = """
 import fastdrop, torch
-model = torch.nn.Sequential(fastdrop.Dropout(0.5), torch.nn.Identity())
-for mode in (True, False):
-    torch.export.save(torch.export.export(model.train(mode), (torch.ones(300),)), f"{folder}/{mode}.pt2")
+
+
+class Keyed(torch.nn.Module):
+    def forward(self, x):
+        return fastdrop.functional.dropout(x, 0.5, seed=3)
+
+
+for name, model in (("eval", fastdrop.Dropout(0.5).eval()), ("train", fastdrop.Dropout(0.5)), ("key", Keyed())):
+    torch.export.save(torch.export.export(model, (torch.ones(300),)), f"{folder}/{name}.pt2")
 print("ok")
 """
 
 LOAD = """
 import sys, torch
 x = torch.ones(300)
-assert torch.equal(torch.export.load(f"{folder}/False.pt2").module()(x), x)
+assert torch.equal(torch.export.load(f"{folder}/eval.pt2").module()(x), x)
+assert set(torch.export.load(f"{folder}/train.pt2").module()(x).tolist()) == {0.0, 2.0}
 try:
-    torch.export.load(f"{folder}/True.pt2")
+    torch.export.load(f"{folder}/key.pt2")
 except RuntimeError:
     pass
 else:
     raise AssertionError("loaded without the operator")
 assert "fastdrop" not in sys.modules
 import fastdrop
-run = torch.export.load(f"{folder}/True.pt2").module()
-torch.manual_seed(3)
-y = run(x)
-torch.manual_seed(3)
-assert torch.equal(y, fastdrop.functional.dropout(x, 0.5))
+y = torch.export.load(f"{folder}/key.pt2").module()(x)
+assert torch.equal(y, fastdrop.functional.dropout(x, 0.5, seed=3))
 print("ok")
 """
 
