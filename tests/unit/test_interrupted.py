@@ -164,8 +164,9 @@ def test_dropout_while_the_interpreter_ends(switch):
 
 
 CTRL_C = """
-import torch
+import signal, torch
 from fastdrop.functional import dropout
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background is started without
 torch.set_num_threads(2)
 x = torch.ones(1 << 24)
 ended = 0
