@@ -1,6 +1,6 @@
 """The tests on each version of torch that fastdrop is for, each in an environment of its own.
 
-`nox` runs them all, `nox -s "tests(2.14.1)" -- tests/test_stream.py` a file of them on one version.
+`nox` runs them all, `nox -s "tests(2.14.1)" -- tests/unit/test_stream.py` a file of them on one version.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels python -m bench.cold`, from a checkout: the CPU kernels where nothing is in the caches.
+"""`python -m bench.cold`, from a checkout: the CPU kernels where nothing is in the caches.
 
 Every contender goes round 12 inputs and 12 outputs of its own, which together exceed the caches, so it finds none of
 them there, and pays for the misses that it makes and for no other's. One thread, interleaved.
@@ -27,9 +27,9 @@ from bench.gpu import targets
 from bench.gpu.report import WIDTH, grid
 from bench.gpu.session import short
 from bench.gpu.targets import Target
-from fastdrop import _backend, _cpu
 from fastdrop import functional as ours
-from fastdrop._broadcast import NO_PATTERN, Pattern
+from fastdrop._devices import cpu, kernels
+from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 from fastdrop.bench import system
 from fastdrop.bench.report import write
 from fastdrop.bench.run import QUICK, Effort
@@ -78,19 +78,21 @@ class Row(NamedTuple):
         return self.timings[one].seconds / self.timings[other].seconds
 
 
-def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, pattern: Pattern = NO_PATTERN) -> Case:
+def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, pattern: BroadcastLayout = NO_BROADCAST) -> Case:
     """Return the case of a formula's kernel, and of how a mask lies over memory."""
-    return Case(title, dtype, p, lambda x, y, _: _backend.run(name, x, y, p, SEED, 0, pattern))
+    return Case(title, dtype, p, lambda x, y, _: kernels.launch(name, x, y, p, SEED, 0, pattern))
 
 
 def stored(title: str, dtype: torch.dtype, p: float = P, row: int = 0) -> Case:
     """Return the case of a mask that lies in memory: a byte an element, or a row."""
-    kind, scale = _backend.FLOATS[dtype], 1 / (1 - p)
+    kind, scale = kernels.FLOATS[dtype], 1 / (1 - p)
     return Case(
         title,
         dtype,
         p,
-        lambda x, y, keep: _cpu.run_stored(kind, x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, row),
+        lambda x, y, keep: cpu.run_masked_scale(
+            kind, x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, row
+        ),
     )
 
 
@@ -101,13 +103,13 @@ def cases() -> Iterator[Case]:
         yield kernel("dropout", "elementwise", dtype)
     for length in (49, 512, 784, 1024):
         for p in (0.1, 0.5):
-            yield kernel("dropout", f"channels of {length}", torch.float32, p, Pattern(length, 1))
-    yield kernel("dropout", "channels of 784", torch.bfloat16, P, Pattern(784, 1))
-    yield kernel("dropout", "drop path, 16 samples", torch.float32, P, Pattern(SIZE // 16, 1))
+            yield kernel("dropout", f"channels of {length}", torch.float32, p, BroadcastLayout(length, 1))
+    yield kernel("dropout", "channels of 784", torch.bfloat16, P, BroadcastLayout(784, 1))
+    yield kernel("dropout", "drop path, 16 samples", torch.float32, P, BroadcastLayout(SIZE // 16, 1))
     for dtype in both:
-        yield kernel("dropout", "128 time steps of 512", dtype, P, Pattern(128, 512))
-        yield kernel("dropout", "channels_last, 64 channels", dtype, P, Pattern(1024, 64))
-    yield kernel("dropout", "64 time steps of 4096", torch.float32, P, Pattern(64, 4096))
+        yield kernel("dropout", "128 time steps of 512", dtype, P, BroadcastLayout(128, 512))
+        yield kernel("dropout", "channels_last, 64 channels", dtype, P, BroadcastLayout(1024, 64))
+    yield kernel("dropout", "64 time steps of 4096", torch.float32, P, BroadcastLayout(64, 4096))
     for dtype in both:
         yield kernel("gaussian_dropout", "Gaussian", dtype)
     for dtype in both:
@@ -154,7 +156,7 @@ def _row(
 ) -> Row:
     rounds = interleaved(contenders, *effort)
     calls = {each: timing._replace(seconds=timing.seconds / BUFFERS) for each, timing in rounds.items()}
-    return Row(name, _backend.FLOATS[dtype], size, p, calls)
+    return Row(name, kernels.FLOATS[dtype], size, p, calls)
 
 
 def channels_in_a_process(variables: dict[str, str], quick: bool) -> list[Row]:

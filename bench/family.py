@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels python -m bench.family`, from a checkout: each member of the family beside its original.
+"""`python -m bench.family`, from a checkout: each member of the family beside its original.
 
 Forward and backward on the CPU, on one thread, interleaved, beside a differentiable `x.clone()`.
 """

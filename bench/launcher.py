@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels:tests python -m bench.launcher`, from a checkout: a launch's time on the host, without a GPU.
+"""`PYTHONPATH=tests/support python -m bench.launcher`, from a checkout: a launch's time on the host, without a GPU.
 
 The tests' stand-in takes the CUDA driver's place and lets every launch through; CPU tensors take the place of CUDA
 tensors. What fastdrop, cuda.core and torch's autograd do is in the figures. What a driver takes for a launch is not,
@@ -25,7 +25,8 @@ from standin import Driver, build, load, real_driver_present
 
 from bench.gpu.report import grid
 from bench.gpu.session import short
-from fastdrop import _autograd, _cuda
+from fastdrop._devices import cuda
+from fastdrop._ops import autograd
 from fastdrop.bench import system
 from fastdrop.bench.contenders import SEED, P
 from fastdrop.bench.report import write
@@ -39,7 +40,7 @@ SIZES: Final = (64, 1 << 20)
 TARGET: Final = 3e-6  # seconds that a launch takes above the floor
 KEY: Final = (P, SEED, 0, None, None)
 CALLS: Final = {  # what an operation costs: with its key at hand, and with checks and a seed that is drawn
-    "Function": lambda x: _autograd.drop("dropout", x, KEY),
+    "Function": lambda x: autograd.drop("dropout", x, KEY),
     "dropout": lambda x: dropout(x, P),
 }
 LAUNCHES: Final = {"forward": 1, "forward + backward": 2}  # of a pass
@@ -82,8 +83,8 @@ def contenders(size: int) -> dict[str, Callable[[], object]]:
     arguments = (*addresses, 0, size, SEED, 0, 0, *kernel.numbers(P))
     compared: dict[str, Callable[[], object]] = {
         "core.launch": lambda: core.launch(stream, config, kernel.handle, *arguments),
-        "launch.run": lambda: launch.run(kernel, STREAM, *addresses, 0, size, SEED, 0, P),
-        "_cuda.run": lambda: _cuda.run("dropout", "float32", 0, *addresses, 0, size, P, SEED, 0),
+        "launch.enqueue": lambda: launch.enqueue(kernel, STREAM, *addresses, 0, size, SEED, 0, P),
+        "_cuda.run": lambda: cuda.run_kernel("dropout", "float32", 0, *addresses, 0, size, P, SEED, 0),
     }
     for name, call in {"floor": _floor, **CALLS}.items():
         compared[f"{name}, forward"] = lambda call=call: call(x)

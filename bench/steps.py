@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels python -m bench.steps`, from a checkout: training steps of models, and compiled dropout alone.
+"""`python -m bench.steps`, from a checkout: training steps of models, and compiled dropout alone.
 
 A step is measured with torch's dropouts, with ours installed, and with p = 0, the floor; eager and compiled; on two
 threads. A dropout alone is measured on one, beside `x * 2`: an identity but for a factor, which reads and writes as

@@ -1,10 +1,10 @@
 """Dropout for PyTorch at the speed of a copy: nothing kept, the same mask on every device and thread count."""
 
 from fastdrop import functional
-from fastdrop._install import accelerated, install, is_installed, uninstall
-from fastdrop._mc_dropout import mc_dropout
-from fastdrop._monte_carlo import mc_predict
-from fastdrop._replace import replace, restore
+from fastdrop._monte_carlo.active import mc_dropout
+from fastdrop._monte_carlo.predict import mc_predict
+from fastdrop._patch.install import accelerated, install, is_installed, uninstall
+from fastdrop._patch.replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask

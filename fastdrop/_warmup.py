@@ -5,15 +5,15 @@ from typing import Final
 
 import torch
 
-from fastdrop import _backend, _cuda
-from fastdrop._backend import FLOATS
-from fastdrop._broadcast import NO_PATTERN, Pattern
-from fastdrop._checks import cut, shown
+from fastdrop._devices import cuda, kernels
+from fastdrop._devices.kernels import FLOATS
+from fastdrop._keys.arguments import cut, shown
+from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 from fastdrop.functional import drop_block2d, dropout_mask, embedding_dropout
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
-EACH: Final = (NO_PATTERN,)  # every element has a draw of its own
-SHARED: Final = (Pattern(8, 1), Pattern(2, 4))  # several share one: as a mask may lie over memory
+EACH: Final = (NO_BROADCAST,)  # every element has a draw of its own
+SHARED: Final = (BroadcastLayout(8, 1), BroadcastLayout(2, 4))  # several share one: as a mask may lie over memory
 
 FUSED: Final = {  # member: what it computes, and how its masks lie
     "alpha_dropout": (("alpha_dropout",), EACH),
@@ -76,8 +76,8 @@ def warmup(
         raise ValueError(f"warmup needs the CPU or a CUDA device, but got {where}")
     for dtype in wanted:
         x = torch.zeros(8, dtype=dtype, device=where)
-        if not _backend.has_kernel(x):
-            raise RuntimeError(f"fastdrop has no kernels on {x.device}: {_cuda.reason(FLOATS[dtype], x.get_device())}")
+        if not kernels.has_kernel(x):
+            raise RuntimeError(f"fastdrop has no kernels on {x.device}: {cuda.reason(FLOATS[dtype], x.get_device())}")
         for name in named & FUSED.keys():
             _run(x, *FUSED[name])
         if named & BLOCKS:
@@ -87,8 +87,8 @@ def warmup(
     dropout_mask(8, 0.5, seed=0, device=where)
 
 
-def _run(x: torch.Tensor, formulas: Iterable[str], patterns: Iterable[Pattern]) -> None:
+def _run(x: torch.Tensor, formulas: Iterable[str], patterns: Iterable[BroadcastLayout]) -> None:
     """Run what a member computes, and its derivatives."""
     for name in {each for formula in formulas for each in (formula, FORMULAS[formula].derivative)} - {IDENTITY}:
-        for pattern in patterns:
-            _backend.run(name, x, x, 0.5, 0, 0, pattern)
+        for broadcast in patterns:
+            kernels.launch(name, x, x, 0.5, 0, 0, broadcast)

@@ -1,4 +1,4 @@
-"""`PYTHONPATH=.:kernels python -m bench.gpu`, from a checkout: check the kernels on a GPU, then measure them."""
+"""`python -m bench.gpu`, from a checkout: check the kernels on a GPU, then measure them."""
 
 import argparse
 import pathlib

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import torch
 
 from bench.gpu.session import name_of, short
-from fastdrop._backend import run_into as run
+from fastdrop._devices.kernels import launch_into as launch
 from fastdrop.functional import dropout, dropout_mask
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -68,7 +68,7 @@ def kernel(side: Side, x: torch.Tensor, p: float, first: int, second: int) -> to
     """Return all of a tensor that the bare kernel wrote a part of, from a part of another."""
     source, size = moved(x, side), len(x) - MARGIN
     target = torch.full_like(source, 7)
-    run("dropout", source[first : first + size], target[second : second + size], p, *SIGNED_KEY)
+    launch("dropout", source[first : first + size], target[second : second + size], p, *SIGNED_KEY)
     return target
 
 
@@ -76,7 +76,7 @@ def kernel_in_place(side: Side, x: torch.Tensor, p: float, first: int) -> torch.
     """Return all of a tensor that the bare kernel overwrote a part of."""
     target = moved(x, side)
     part = target[first : first + len(x) - MARGIN]
-    run("dropout", part, part, p, *SIGNED_KEY)
+    launch("dropout", part, part, p, *SIGNED_KEY)
     return target
 
 

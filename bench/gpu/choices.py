@@ -15,12 +15,12 @@ from bench.gpu.report import grid
 from bench.gpu.session import Outcome, Session, name_of, short
 from bench.gpu.timing import Contender, DeviceTiming, buffers_for, interleaved
 from fastdrop.bench.contenders import SEED, P
-from fastdrop_kernels.cuda import kernels, launch
+from fastdrop_kernels.cuda import cubins, launch
 from fastdrop_kernels.cuda.compiler import compile_ptx, link
-from fastdrop_kernels.cuda.elements import element, float32
+from fastdrop_kernels.cuda.dtypes import float32, traits
+from fastdrop_kernels.cuda.elementwise import kernel
 from fastdrop_kernels.cuda.grid import PARAMETERS
 from fastdrop_kernels.cuda.packages import core
-from fastdrop_kernels.cuda.tiles import kernel
 from fastdrop_kernels.formulas import FORMULAS
 
 SIZES: Final = (1 << 26, 1 << 22)
@@ -48,13 +48,13 @@ def with_all_threads(ptx: str) -> str:
 
 def variants(dtype: str, capability: tuple[int, int]) -> Iterator[tuple[str, Variant]]:
     """Yield each alternative with a name; the first is what is shipped."""
-    shipped = kernels.ptx("dropout", dtype, capability)
+    shipped = cubins.ptx("dropout", dtype, capability)
     yield "shipped", Variant(shipped)
     if dtype == "float32":
-        is_dealt = element(dtype, capability) is float32.DEALT
-        name, other = ("adjacent", float32.ADJACENT) if is_dealt else ("dealt", float32.DEALT)
+        is_dealt = traits(dtype, capability) is float32.LANE_PAIRED
+        name, other = ("adjacent", float32.BLOCKED) if is_dealt else ("dealt", float32.LANE_PAIRED)
         made = kernel(FORMULAS["dropout"], other)
-        yield name, Variant(compile_ptx(made, PARAMETERS, capability, kernels.entry_name("dropout", dtype)))
+        yield name, Variant(compile_ptx(made, PARAMETERS, capability, cubins.entry_name("dropout", dtype)))
     for loads, stores in ((".cs", ""), ("", ".cs"), (".cs", ".cs"), (".cg", "")):
         yield f"ld{loads} st{stores}", Variant(hinted(shipped, loads, stores))
     yield "all threads", Variant(with_all_threads(shipped))
@@ -75,8 +75,8 @@ def contender(variant: Variant, dtype: str, size: int, use: contenders.Buffers) 
     """Return a launch of a variant, on torch's stream."""
     device = torch.cuda.current_device()
     gpu, stream = core.Device(device), core.Stream.from_handle(torch.cuda.current_stream().cuda_stream)
-    cubin = link(variant.ptx, kernels.arch_of(tuple(gpu.compute_capability)))
-    handle = core.ObjectCode.from_cubin(cubin).get_kernel(kernels.entry_name("dropout", dtype))
+    cubin = link(variant.ptx, cubins.arch_of(tuple(gpu.compute_capability)))
+    handle = core.ObjectCode.from_cubin(cubin).get_kernel(cubins.entry_name("dropout", dtype))
     grid_size = blocks(variant, size, gpu.properties.multiprocessor_count)
     config = core.LaunchConfig(grid=grid_size, block=variant.threads)
     numbers = launch.load("dropout", dtype, device).numbers(P)

@@ -14,7 +14,7 @@ from torch.nn.functional import dropout as native_dropout
 from bench.gpu.device import Device
 from bench.gpu.session import reason
 from bench.gpu.timing import Contender
-from fastdrop._backend import run_into as run
+from fastdrop._devices.kernels import launch_into as launch
 from fastdrop.bench.contenders import SEED, P
 from fastdrop.functional import dropout
 
@@ -88,7 +88,7 @@ def forward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str, Contende
 
     return {
         **{name: calling(function) for name, function in dropouts.items()},
-        "fastdrop_into": lambda i: run("dropout", use.xs[i], use.ys[i], P, SEED, 0),
+        "fastdrop_into": lambda i: launch("dropout", use.xs[i], use.ys[i], P, SEED, 0),
         "clone": lambda i: use.xs[i].clone(),
         "copy": lambda i: use.ys[i].copy_(use.xs[i]),
     }
@@ -106,8 +106,8 @@ def forward_backward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str,
         return both
 
     def into(i: int) -> None:
-        run("dropout", xs[i], use.ys[i], P, SEED, 0)
-        run("dropout", use.grads[i], use.dxs[i], P, SEED, 0)
+        launch("dropout", xs[i], use.ys[i], P, SEED, 0)
+        launch("dropout", use.grads[i], use.dxs[i], P, SEED, 0)
 
     return {
         **{name: calling(function) for name, function in dropouts.items()},

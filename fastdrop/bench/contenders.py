@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch.nn.functional import dropout as native_dropout
 
-from fastdrop import _backend
+from fastdrop._devices import kernels
 from fastdrop.functional import dropout
 
 P: Final = 0.5
@@ -32,7 +32,7 @@ def forward(x: torch.Tensor) -> Contenders:
         "native": lambda: native_dropout(x, P),
         "fastdrop": lambda: dropout(x, P),
         "clone": lambda: x.clone(),
-        "fastdrop_into": lambda: _backend.run_into("dropout", x, y, P, SEED, 0),
+        "fastdrop_into": lambda: kernels.launch_into("dropout", x, y, P, SEED, 0),
         "copy": lambda: y.copy_(x),
     }
 

@@ -8,8 +8,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from fastdrop import _threads, warmup
-from fastdrop._backend import FLOATS
+from fastdrop import warmup
+from fastdrop._devices import threads as _threads
+from fastdrop._devices.kernels import FLOATS
 from fastdrop.bench import contenders, report, system
 from fastdrop.bench.report import Result
 from fastdrop.bench.timing import ROUNDS, interleaved

@@ -12,7 +12,7 @@ import numba
 import numpy
 import torch
 
-from fastdrop import _threads
+from fastdrop._devices import threads
 from fastdrop._version import __version__
 
 
@@ -61,7 +61,7 @@ def cuda_versions() -> dict[str, str]:
 
 def describe() -> dict[str, str]:
     """Return the CPU, the thread backend and all versions."""
-    return {"CPU": cpu_name(), "thread backend": _threads.backend(), **versions()}
+    return {"CPU": cpu_name(), "thread backend": threads.backend(), **versions()}
 
 
 @contextmanager

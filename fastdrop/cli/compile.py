@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from fastdrop.cli import gpu
 from fastdrop_kernels import cache
-from fastdrop_kernels.cuda import kernels
+from fastdrop_kernels.cuda import cubins
 
-NAMES: Final = list(dict.fromkeys(name for name, _ in kernels.KERNELS))
-DTYPES: Final = list(dict.fromkeys(dtype for _, dtype in kernels.KERNELS))
+NAMES: Final = list(dict.fromkeys(name for name, _ in cubins.KERNELS))
+DTYPES: Final = list(dict.fromkeys(dtype for _, dtype in cubins.KERNELS))
 CARRY: Final = """
 A machine with this version of fastdrop and no compiler runs them too: copy the folder
 {folder}
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     )  # fmt: skip
     with gpu.needing("cuda13", parser):
         for capability in gpu.capabilities(arguments.arch, parser):
-            for name, dtype in kernels.KERNELS:
+            for name, dtype in cubins.KERNELS:
                 if name in names and dtype in dtypes:
                     print(compiled(name, dtype, capability, parser), flush=True)
     print(CARRY.format(folder=cache.user_cache_folder()))
@@ -52,12 +52,12 @@ def some_of(option: str, given: str, known: list[str], parser: argparse.Argument
     return chosen
 
 
-def compiled(name: str, dtype: str, capability: kernels.Capability, parser: argparse.ArgumentParser) -> str:
+def compiled(name: str, dtype: str, capability: cubins.Capability, parser: argparse.ArgumentParser) -> str:
     """Compile a kernel into the cache, unless it is there, and say where it is."""
-    subfolder, file = kernels.subfolder(), kernels.cubin_name(name, dtype, capability)
+    subfolder, file = cubins.subfolder(), cubins.cubin_name(name, dtype, capability)
     with needing_cache(parser):
         path = cache.made(subfolder) / file
-    kernels.cubin(name, dtype, capability)
+    cubins.cubin(name, dtype, capability)
     with needing_cache(parser):  # a launch does without, and compiles anew in every process
         if cache.read(subfolder, file) is None:
             raise OSError(f"{path} could not be written")

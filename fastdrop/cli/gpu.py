@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 
-from fastdrop_kernels.cuda.kernels import Capability, arch_of
+from fastdrop_kernels.cuda.cubins import Capability, arch_of
 from fastdrop_kernels.cuda.toolchain import ToolError, supported
 
 

@@ -8,12 +8,12 @@ from typing import Final
 import torch
 from llvmlite import binding
 
-from fastdrop import _threads
-from fastdrop._openmp import torch_openmp
+from fastdrop._devices import threads as _threads
+from fastdrop._devices.openmp import torch_openmp
 from fastdrop.bench.system import cpu_name, cuda_versions, versions
 from fastdrop_kernels.cache import checked, made
 from fastdrop_kernels.cpu import code_cache
-from fastdrop_kernels.cuda import kernels
+from fastdrop_kernels.cuda import cubins as kernels
 
 SIMD: Final = (  # what the kernels' loops gain from
     *("avx2", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"),

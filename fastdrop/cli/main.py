@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from fastdrop._backend import FLOATS
+from fastdrop._devices.kernels import FLOATS
 from fastdrop._version import __version__
 from fastdrop.cli import compile, info, inspect
 

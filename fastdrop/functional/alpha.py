@@ -3,9 +3,9 @@
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._call import call
-from fastdrop._checks import check_probability
-from fastdrop._members import ALPHA_DROPOUT, FEATURE_ALPHA_DROPOUT
+from fastdrop._keys.arguments import check_probability
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import ALPHA_DROPOUT, FEATURE_ALPHA_DROPOUT
 from fastdrop.functional.channels import noise_of_channels
 
 

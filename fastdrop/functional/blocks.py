@@ -3,10 +3,10 @@
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop import _native, _operators
-from fastdrop._checks import check_block_size, check_drop_probability, check_float, check_key
-from fastdrop._drop_block import drop_block
-from fastdrop._members import DROP_BLOCK2D, DROP_BLOCK3D, Member
+from fastdrop._keys.arguments import check_block_size, check_drop_probability, check_float, check_key
+from fastdrop._ops import library, native
+from fastdrop._ops.drop_block import drop_block
+from fastdrop._ops.variants import DROP_BLOCK2D, DROP_BLOCK3D, Variant
 
 
 def drop_block2d(
@@ -130,7 +130,7 @@ def drop_block3d(
 
 
 def _drop_blocks(
-    member: Member,
+    variant: Variant,
     rank: int,
     input: torch.Tensor,
     p: float,
@@ -146,8 +146,8 @@ def _drop_blocks(
     p = check_drop_probability(p, ".")
     eps = check_float(eps, "eps")
     chosen, offset = check_key(seed, offset, generator)
-    if not isinstance(input, torch.Tensor) or not _operators.takes(input):
-        return _native.native(member, input, p, inplace)  # raises
+    if not isinstance(input, torch.Tensor) or not library.takes(input):
+        return native.native(variant, input, p, inplace)  # raises
     if input.dim() != rank:
         raise ValueError(f"input should be {rank} dimensional. Got {input.dim()} dimensions.")
     if not training or p == 0.0:

@@ -7,11 +7,11 @@ import torch
 from torch.compiler import assume_constant_result
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._broadcast import channels_of
-from fastdrop._call import call
-from fastdrop._checks import check_probability
-from fastdrop._key import Noise
-from fastdrop._members import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
+from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.broadcast import channels_of
+from fastdrop._keys.key import NoiseShape
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
 
 
 def dropout1d(
@@ -157,7 +157,7 @@ def dropout3d(
     return _drop_channels(dropout3d, 3, input, p, training, inplace, seed, offset, generator)
 
 
-def noise_of_channels(input: torch.Tensor, p: float, training: bool, batched: bool = True) -> Noise:
+def noise_of_channels(input: torch.Tensor, p: float, training: bool, batched: bool = True) -> NoiseShape:
     """Return the shape of the mask that drops channels; None where nothing is random, and torch accepts any shape."""
     if not training or not 0.0 < p < 1.0:
         return None
@@ -186,8 +186,8 @@ def _drop_channels(
     _check_rank(input.dim(), spatial)
     batched = spatial == 2 or input.dim() == spatial + 2
     noise = noise_of_channels(input, p, training, batched)
-    member = FEATURE_DROPOUT if batched else UNBATCHED_FEATURE_DROPOUT
-    return call(member, input, p, training, inplace, noise, seed, offset, generator)
+    variant = FEATURE_DROPOUT if batched else UNBATCHED_FEATURE_DROPOUT
+    return call(variant, input, p, training, inplace, noise, seed, offset, generator)
 
 
 def _check_rank(rank: int, spatial: int) -> None:

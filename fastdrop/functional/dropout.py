@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._call import call
-from fastdrop._checks import check_noise_shape, check_probability
-from fastdrop._members import BROADCAST_DROPOUT, DROPOUT
+from fastdrop._keys.arguments import check_noise_shape, check_probability
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import BROADCAST_DROPOUT, DROPOUT
 
 
 def dropout(

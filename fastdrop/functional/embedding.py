@@ -2,11 +2,11 @@
 
 import torch
 from torch._C import _are_functorch_transforms_active, _get_tracing_state
-from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from fastdrop import _composite, _dropped_words, _masks, _seeds
-from fastdrop._checks import check_key, check_probability
+from fastdrop._keys import seeds
+from fastdrop._keys.arguments import check_key, check_probability
+from fastdrop._ops import embedding, masks, modes
 
 
 def embedding_dropout(
@@ -103,8 +103,8 @@ def drop_words(
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
     is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
-    in_graph = is_dynamo_compiling() or _composite.is_graphed() or _get_tracing_state() is not None
+    in_graph = modes.in_graph() or _get_tracing_state() is not None
     if in_graph or _are_functorch_transforms_active() or not is_of_words:
-        kept = _masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
-        return _dropped_words.compose(rows, words, kept, p)
-    return _dropped_words.drop(rows, words, (vocabulary, p, _seeds.of(rows, chosen, generator), offset))
+        kept = masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
+        return embedding.decomposed(rows, words, kept, p)
+    return embedding.drop(rows, words, (vocabulary, p, seeds.resolve(rows, chosen, generator), offset))

@@ -3,9 +3,9 @@
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._call import call
-from fastdrop._checks import check_below_1, check_std
-from fastdrop._members import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
+from fastdrop._keys.arguments import check_below_1, check_std
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 
 
 def gaussian_dropout(

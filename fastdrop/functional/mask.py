@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from fastdrop import _masks
-from fastdrop._checks import check_probability, check_range, check_seed, signed64
+from fastdrop._keys.arguments import check_probability, check_range, check_seed, signed64
+from fastdrop._ops import masks
 
 
 def dropout_mask(
@@ -53,4 +53,4 @@ def dropout_mask(
     shape = size if isinstance(size, torch.Size) else torch.empty(size, device="meta").shape  # with torch's errors
     first = check_range(start, math.prod(shape))
     where = torch.empty(0, device="cpu" if device is None else device)
-    return _masks.mask(where, shape, p, chosen, offset, None, first)
+    return masks.mask(where, shape, p, chosen, offset, None, first)

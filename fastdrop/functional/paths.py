@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._call import call
-from fastdrop._checks import check_drop_probability, check_mode, check_probability
-from fastdrop._key import Noise
-from fastdrop._members import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
+from fastdrop._keys.arguments import check_drop_probability, check_mode, check_probability
+from fastdrop._keys.key import NoiseShape
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
 
 
 def drop_path(
@@ -66,8 +66,8 @@ def drop_path(
             drop_path, (input,), input, p, training, scale_by_keep, seed=seed, offset=offset, generator=generator
         )
     p = check_probability(p)
-    member = SCALED_DROP_PATH if scale_by_keep else DROP_PATH
-    return call(member, input, p, training, False, _rows_of(input, member.name), seed, offset, generator)
+    variant = SCALED_DROP_PATH if scale_by_keep else DROP_PATH
+    return call(variant, input, p, training, False, _rows_of(input, variant.name), seed, offset, generator)
 
 
 def stochastic_depth(
@@ -130,7 +130,7 @@ def stochastic_depth(
     return call(STOCHASTIC_DEPTH, input, p, training, False, noise, seed, offset, generator)
 
 
-def _rows_of(input: Any, name: str, batched: bool = True) -> Noise:
+def _rows_of(input: Any, name: str, batched: bool = True) -> NoiseShape:
     """Return the shape of a mask of whole rows, or of the whole input where that is the row."""
     if not isinstance(input, torch.Tensor) or input.is_nested:
         return None  # whoever takes the input says what it is

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop._call import call
-from fastdrop._checks import check_probability
-from fastdrop._key import Noise
-from fastdrop._members import VARIATIONAL_DROPOUT
+from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.key import NoiseShape
+from fastdrop._ops.dispatch import call
+from fastdrop._ops.variants import VARIATIONAL_DROPOUT
 
 
 def variational_dropout(
@@ -81,7 +81,7 @@ def variational_dropout(
     return call(VARIATIONAL_DROPOUT, input, p, training, inplace, noise, seed, offset, generator)
 
 
-def _one_step(input: Any, batch_first: bool) -> Noise:
+def _one_step(input: Any, batch_first: bool) -> NoiseShape:
     """Return the shape of a mask that all time steps share."""
     if not isinstance(input, torch.Tensor) or input.is_nested:
         return None  # whoever takes the input says what it is

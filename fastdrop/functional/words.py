@@ -3,8 +3,8 @@
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop import _masks
-from fastdrop._checks import check_key, check_probability, check_word, shown
+from fastdrop._keys.arguments import check_key, check_probability, check_word, shown
+from fastdrop._ops import masks
 
 
 def word_dropout(
@@ -71,4 +71,4 @@ def word_dropout(
         raise TypeError(f"word_dropout needs a tensor of integers, but got {input.dtype}")
     if not training or p == 0.0:
         return input
-    return torch.where(_masks.mask(input, input.shape, p, chosen, offset, generator), input, value)
+    return torch.where(masks.mask(input, input.shape, p, chosen, offset, generator), input, value)

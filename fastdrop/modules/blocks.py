@@ -3,7 +3,7 @@
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_block_size, check_drop_probability, check_float, check_generator
+from fastdrop._keys.arguments import check_block_size, check_drop_probability, check_float, check_generator
 from fastdrop.modules.keyed import Keyed
 
 

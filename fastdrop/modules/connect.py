@@ -8,9 +8,10 @@ import torch
 from torch.compiler import is_dynamo_compiling
 from torch.nn.parameter import is_lazy
 
-from fastdrop import _seeds, functional
-from fastdrop._checks import check_probability
-from fastdrop._opaque import opaque
+from fastdrop import functional
+from fastdrop._keys import seeds
+from fastdrop._keys.arguments import check_probability
+from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop.modules.views import Change, Substitution
 from fastdrop.modules.weights import default_weights, weights_of
 from fastdrop.modules.wrapper import Wrapper
@@ -122,7 +123,7 @@ class DropConnect(Wrapper):
                 dropped[weight.path] = self._change(i, seed, offset)(weight.value)
         return torch.func.functional_call(self.wrapped, dropped, args, kwargs)  # seen in this graph only
 
-    @opaque
+    @dynamo_skip
     def _run(self, args: Any, kwargs: Any, seed: int | torch.Tensor | None, offset: int) -> Any:
         substitution = Substitution()
         for i, weight in enumerate(weights_of(self.wrapped, self._names)):
@@ -134,7 +135,7 @@ class DropConnect(Wrapper):
     )
 
     def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:
-        return partial(functional.dropout, p=self.p, **self.key(_seeds.part(seed, index), offset))
+        return partial(functional.dropout, p=self.p, **self.key(seeds.fold_in(seed, index), offset))
 
     def extra_repr(self) -> str:
         """Show the module, p, and what is dropped."""

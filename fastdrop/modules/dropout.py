@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_generator, check_noise_sizes
+from fastdrop._keys.arguments import check_generator, check_noise_sizes
 from fastdrop.modules.keyed import Keyed
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn.utils.parametrize import is_parametrized
 
-from fastdrop._checks import check_probability
+from fastdrop._keys.arguments import check_probability
 from fastdrop.functional.embedding import drop_words
 from fastdrop.modules.wrapper import Wrapper
 

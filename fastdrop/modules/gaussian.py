@@ -5,7 +5,7 @@ from typing import Final
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_below_1, check_generator, check_std
+from fastdrop._keys.arguments import check_below_1, check_generator, check_std
 from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
 
 DEFAULT: Final = Default(0.5)  # of GaussianDropout, as of all of torch's

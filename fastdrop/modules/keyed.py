@@ -5,7 +5,7 @@ from typing import Any, Final
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
-from fastdrop._checks import check_generator
+from fastdrop._keys.arguments import check_generator
 
 # Tracers of torch.fx take a module as a whole, and so leave it its train() and eval(), if its `__module__` begins with
 # torch.nn, and ask for nothing else. They ask the object, so its class, and all that goes by that, keeps its name.

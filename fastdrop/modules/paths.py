@@ -5,7 +5,7 @@ from typing import Final
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_drop_probability, check_generator, check_mode, check_probability
+from fastdrop._keys.arguments import check_drop_probability, check_generator, check_mode, check_probability
 from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
 
 DEFAULT: Final = Default(0.0)  # of DropPath, as in timm

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_data_format, check_generator, check_rate
+from fastdrop._keys.arguments import check_data_format, check_generator, check_rate
 from fastdrop.modules.keyed import Keyed
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from fastdrop import functional
-from fastdrop._checks import check_generator, check_probability
+from fastdrop._keys.arguments import check_generator, check_probability
 from fastdrop.modules.keyed import Keyed
 
 

@@ -17,13 +17,13 @@ CACHE_LINE = 64  # bytes
 
 
 @intrinsic
-def pointer(typing_context: Any, address: types.Integer, element: types.NumberClass) -> Any:
+def pointer(typing_context: Any, address: types.Integer, traits: types.NumberClass) -> Any:
     """Take an address as a pointer to elements of a NumPy scalar class: ``pointer(address, np.float32)``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(element.instance_type)(address, element), codegen
+    return types.CPointer(traits.instance_type)(address, traits), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -98,7 +98,7 @@ def store(typing_context: Any, words: types.CPointer, index: types.Integer, valu
 
 
 @intrinsic
-def stream_line(typing_context: Any, target: types.Integer, source: types.Integer) -> Any:
+def store_line_nontemporal(typing_context: Any, target: types.Integer, source: types.Integer) -> Any:
     """Copy a cache line, by addresses, past the caches; both have to be aligned to one, or the process ends."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:

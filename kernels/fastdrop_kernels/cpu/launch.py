@@ -10,12 +10,12 @@ import numpy as np
 from numba import types
 
 from fastdrop_kernels.casts import float64_bits
-from fastdrop_kernels.cpu.blocks import BLOCK
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
+from fastdrop_kernels.cpu.elementwise import BLOCK
 from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, fence, stack_words
 
 u64 = np.uint64
-SHARED: Final = 15  # words that the threads share: a kernel's arguments (see blocks.py), then what `share` needs
+SHARED: Final = 15  # words that the threads share: a kernel's arguments (see elementwise.py), then what `share` needs
 
 call_kernel = c_function(KERNEL.return_type, *KERNEL.args)
 call_gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)
@@ -52,7 +52,7 @@ def pack(
 
 
 @compiled_entry
-def run(
+def run_serial(
     kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float, repeat: int, inner: int
 ) -> None:
     """Run a kernel on `count` elements in the calling thread, without the GIL.
@@ -72,7 +72,7 @@ def run_parallel(
     kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float, repeat: int, inner: int,
     threads: int, team: int, worker: int, gomp_parallel: int, thread_num: int, num_threads: int,
 ) -> None:  # fmt: skip
-    """Run a kernel as `run` does, on `threads` threads of an OpenMP team; worker: address of `share`; then an `OpenMP`.
+    """Run a kernel as `run_serial` does, on `threads` threads of a team; worker: address of `share`; then an `OpenMP`.
 
     The team is to be as large as whoever else uses the runtime makes it: libgomp ends threads that a smaller team
     leaves out, and the next larger one has to start them again.

@@ -17,7 +17,7 @@ from numba import types
 
 from fastdrop_kernels import stream
 from fastdrop_kernels.cuda.compiler import inlined
-from fastdrop_kernels.cuda.elements import Element
+from fastdrop_kernels.cuda.dtypes import DTypeTraits
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES, load
 from fastdrop_kernels.cuda.packages import cuda
 from fastdrop_kernels.cuda.philox import philox4x32
@@ -74,15 +74,15 @@ def of_warp(condition: Any) -> Any:
     return cuda.any_sync(ALL_LANES, condition)
 
 
-def kernel(element: Element, highest_p32: int, of_tile: Any, of_element: Any) -> Callable[..., None]:
+def kernel(traits: DTypeTraits, highest_p32: int, of_tile: Any, of_element: Any) -> Callable[..., None]:
     """Return the kernel, to be compiled, that calls `of_tile` for every whole tile and `of_element` for the rest.
 
     Both take (x, y, index, (seed, offset, p32), (scale, shift, fill), repeat, inner): the addresses that element 0 of
     the stream would have, and the number of the tile or element. highest_p32: beyond it, `of_tile` is not called.
     """
-    compute, itemsize = element.compute, u64(np.dtype(element.storage).itemsize)
-    tile_size, together, highest = u64(element.tile), u64(element.together), u64(highest_p32)
-    goes_on = of_warp if element.together > 1 else of_thread
+    compute, itemsize = traits.compute, u64(np.dtype(traits.storage).itemsize)
+    tile_size, lockstep, highest = u64(traits.tile), u64(traits.lockstep), u64(highest_p32)
+    goes_on = of_warp if traits.lockstep > 1 else of_thread
 
     def grid(
         x: Any, y: Any, start: Any, count: Any, seed: Any, seed_address: Any, offset: Any, p32: Any,
@@ -97,7 +97,7 @@ def kernel(element: Element, highest_p32: int, of_tile: Any, of_element: Any) ->
         before = first * tile_size - start
         if last < first or p32 > highest or ((x + before * itemsize) | (y + before * itemsize)) & UNALIGNED:
             last = first
-        last -= (last - first) % together
+        last -= (last - first) % lockstep
         x -= start * itemsize  # from here on, elements are counted from the stream's beginning
         y -= start * itemsize
 

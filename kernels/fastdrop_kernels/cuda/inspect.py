@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from fastdrop_kernels.cuda import disassembly, toolchain
-from fastdrop_kernels.cuda.kernels import Capability, arch_of, ptx
+from fastdrop_kernels.cuda.cubins import Capability, arch_of, ptx
 
 
 class Signature(NamedTuple):
@@ -59,10 +59,10 @@ def resources(log: str, entry: str) -> Resources:
 
 def inspect(name: str, dtype: str, capability: Capability) -> Report:
     """Compile a kernel anew, whatever the cache holds, and read what comes out."""
-    from fastdrop_kernels.cuda.elements import element  # here, as it imports numba.cuda
+    from fastdrop_kernels.cuda.dtypes import traits  # here, as it imports numba.cuda
 
     arch, text = arch_of(capability), ptx(name, dtype, capability)
     cubin, log = toolchain.assemble(text, arch)
     has = signature(text)
     code = disassembly.parse(toolchain.disassemble(cubin))
-    return Report(arch, has, resources(log, has.entry), element(dtype, capability).tile, code)
+    return Report(arch, has, resources(log, has.entry), traits(dtype, capability).tile, code)

@@ -39,8 +39,8 @@ def binary(restype: Any, one: Any, other: Any, emit: Any) -> Any:
     return operation
 
 
-def _vector_pointer(builder: ir.IRBuilder, address: Any, element: ir.Type, count: int) -> Any:
-    return builder.inttoptr(address, ir.PointerType(ir.VectorType(element, count), addrspace=GLOBAL))
+def _vector_pointer(builder: ir.IRBuilder, address: Any, traits: ir.Type, count: int) -> Any:
+    return builder.inttoptr(address, ir.PointerType(ir.VectorType(traits, count), addrspace=GLOBAL))
 
 
 @intrinsic
@@ -63,11 +63,11 @@ def store_vector(typing_context: Any, address: Any, values: Any) -> Any:
     """Write a tuple of 16 bytes to an aligned address of device memory."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        element = context.get_data_type(values.dtype)
-        vector = ir.Constant(ir.VectorType(element, values.count), ir.Undefined)
+        traits = context.get_data_type(values.dtype)
+        vector = ir.Constant(ir.VectorType(traits, values.count), ir.Undefined)
         for i in range(values.count):
             vector = builder.insert_element(vector, builder.extract_value(args[1], i), ir.Constant(I32, i))
-        builder.store(vector, _vector_pointer(builder, args[0], element, values.count), align=VECTOR_BYTES)
+        builder.store(vector, _vector_pointer(builder, args[0], traits, values.count), align=VECTOR_BYTES)
         return context.get_dummy_value()
 
     return types.void(types.uint64, values), codegen

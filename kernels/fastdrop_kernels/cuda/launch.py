@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fastdrop_kernels import stream
+from fastdrop_kernels.cuda.cubins import cubin, entry_name
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
-from fastdrop_kernels.cuda.kernels import cubin, entry_name
 from fastdrop_kernels.cuda.packages import check_driver, core
 from fastdrop_kernels.formulas import FORMULAS, formula_name
 from fastdrop_kernels.locks import held_by_forks
@@ -102,7 +102,7 @@ def _config(count: int, tile: int, multiprocessors: int) -> Any:
     return core.LaunchConfig(grid=blocks(count, tile, multiprocessors), block=THREADS)
 
 
-def run(
+def enqueue(
     kernel: Kernel, stream_handle: int, x: int, y: int, start: int, count: int,
     seed: int, offset: int, p: float, seed_address: int = 0, repeat: int = 0, inner: int = 0,
 ) -> None:  # fmt: skip

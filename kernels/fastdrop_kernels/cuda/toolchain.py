@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 from fastdrop_kernels.cuda import packages
-from fastdrop_kernels.cuda.kernels import Capability
+from fastdrop_kernels.cuda.cubins import Capability
 
 
 class ToolError(RuntimeError):

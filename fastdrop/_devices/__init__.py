@@ -1,0 +1,1 @@
+"""From tensors to kernels: the CPU with its threads, and CUDA."""

@@ -1,0 +1,111 @@
+"""Where seeds come from: the user, or torch's generators, so that torch.manual_seed reproduces masks.
+
+A seed is 64 bits as a signed int, or an int64 tensor of one element in a GPU's memory: the kernel reads that when it
+runs, so nobody waits for the GPU, and a recorded CUDA graph draws a new mask at every replay.
+"""
+
+import ctypes
+import threading
+from typing import Final
+
+import torch
+from torch._C import _len_torch_dispatch_stack
+from torch.compiler import is_dynamo_compiling
+from torch.utils._python_dispatch import _disable_current_modes
+
+from fastdrop._keys import checkpoints
+from fastdrop._keys.arguments import TWO_64, signed64
+from fastdrop._keys.key import Seed
+from fastdrop_kernels.locks import held_by_forks
+
+SEED_END = (1 << 63) - 1  # what torch.randint can draw below
+PER_DRAW = 4  # a CUDA generator counts the numbers it has given, by fours
+ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: offsets near each other give seeds far off, and no two the same
+
+Cell = tuple[torch.Tensor, ctypes.c_int64]  # a tensor that seeds are drawn into, and its memory
+
+# Cells that nobody draws into now. Who draws takes one out and puts it back, each by one call that nothing interrupts:
+# two threads, or a signal handler and what it interrupts, would get one seed from one cell.
+_cells: Final[list[Cell]] = []
+_advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
+
+
+def resolve(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, watched: bool = False) -> Seed:
+    """Return the seed of a dropout of x: the given one as it is now, or a fresh one, seen by no mode.
+
+    A checkpoint's second run may be watched by a mode where its first was not, and the other way round.
+    """
+    if not watched and _len_torch_dispatch_stack():
+        with _disable_current_modes():
+            return resolve(x, seed, generator, watched=True)
+    if isinstance(seed, torch.Tensor):
+        return as_kernel_seed(x, seed.detach().clone() if seed.is_cuda else seed)
+    if seed is not None:
+        return seed
+    is_users = generator is not None
+    if generator is None and x.is_cuda:
+        generator = torch.cuda.default_generators[x.get_device()]
+    # A mode can be that of a checkpoint which selects what is computed again, where torch's generators may be too.
+    return as_kernel_seed(x, checkpoints.repeated(generator, draw) if is_users or watched else draw(generator))
+
+
+def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:
+    """Return a seed in the form that x's kernel reads: in memory only where that is the memory of x's GPU."""
+    if isinstance(seed, torch.Tensor) and seed.is_cuda and seed.device == x.device:
+        return seed
+    return int(seed)
+
+
+def draw(generator: torch.Generator | None = None) -> Seed:
+    """Return fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
+    if generator is not None and generator.device.type != "cpu":
+        return _draw_cuda(generator) if generator.device.type == "cuda" else int(draw_tensor(generator))
+    try:
+        cell, value = both = _cells.pop()
+    except IndexError:
+        cell, value = both = _new_cell()
+    if generator is None:
+        cell.random_(SEED_END)  # the keyword would cost a tenth of a microsecond, and item() another
+    else:
+        cell.random_(SEED_END, generator=generator)
+    seed: int = value.value
+    _cells.append(both)
+    return seed
+
+
+def _new_cell() -> Cell:
+    value = ctypes.c_int64()
+    with torch.inference_mode(False):  # else it could be written in inference mode only
+        return torch.frombuffer(value, dtype=torch.int64), value  # torch.empty's has no memory under functionalize
+
+
+def _draw_cuda(generator: torch.Generator) -> Seed:
+    """Return a seed made of the generator's own and its count: that takes no kernel, nor waits for one."""
+    if torch.cuda.is_current_stream_capturing():  # a seed taken now would be that of every replay
+        return draw_tensor(generator)
+    if _advancing._is_owned():  # type: ignore[attr-defined]  # of a signal handler that came between those two calls
+        return draw()
+    with _advancing:
+        offset = generator.get_offset()
+        generator.set_offset(offset + PER_DRAW)
+    return signed64((generator.initial_seed() + ODD * offset) % TWO_64, "seed")
+
+
+def fold_in(seed: Seed | None, index: int) -> Seed | None:
+    """Return the seed of a part of what a seed was given for; of the first part it is that seed, as it was given."""
+    if seed is None or index == 0:
+        return seed
+    step = ODD * index % TWO_64
+    return seed + signed64(step, "seed") if isinstance(seed, torch.Tensor) else (seed + step) % TWO_64
+
+
+def draw_tensor(generator: torch.Generator | None, x: torch.Tensor | None = None) -> torch.Tensor:
+    """Return fresh bits as an int64 tensor, by an operator that all graphs and vmap know; for x: where x is."""
+    if generator is not None:
+        if not is_dynamo_compiling():
+            checkpoints.refuse(generator)
+        device = generator.device
+    else:
+        device = x.device if x is not None and x.is_cuda else torch.device("cpu")
+    # Inductor leaves randint to torch where a generator is named, even None: so compiled code draws as eager code.
+    return torch.randint(SEED_END, (), dtype=torch.int64, device=device, generator=generator)

@@ -1,0 +1,1 @@
+"""Dropout that stays on at inference."""

@@ -1,0 +1,1 @@
+"""What every op does between its arguments and a kernel."""

@@ -1,0 +1,30 @@
+"""What torch has of a variant's name, and what stands for it where torch has nothing."""
+
+from typing import Any
+
+import torch
+
+from fastdrop._keys.arguments import shown
+from fastdrop._keys.key import NoiseShape
+from fastdrop._ops import decompose
+from fastdrop._ops.variants import Variant
+
+
+def native(variant: Variant, x: Any, p: float, inplace: bool) -> torch.Tensor:
+    """Return what torch has of this name, or raise its error; where it has nothing, raise one of ours."""
+    if variant.native is not None:
+        return variant.native(x, p, True, inplace)
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{variant.name} needs a tensor, but got {shown(x)}")
+    kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
+    raise TypeError(f"{variant.name} needs a strided tensor of floating point or complex numbers, but got {kind}")
+
+
+def by_torchs_draws(
+    variant: Variant, x: torch.Tensor, p: float, inplace: bool, noise_shape: NoiseShape
+) -> torch.Tensor:
+    """Return native's result, or where torch has none the member's, by random operators of torch's own."""
+    if variant.native is not None:
+        return native(variant, x, p, inplace)
+    y = decompose.run_by_torchs_draws(variant.formula, x, p, noise_shape)
+    return x.copy_(y) if inplace else y

@@ -1,0 +1,1 @@
+"""Torch's own dropouts replaced: its operators for the whole process, its modules in one model."""

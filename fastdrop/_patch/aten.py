@@ -1,0 +1,122 @@
+"""Torch's own dropout operators by our kernels: what `install` puts into torch's dispatcher.
+
+`override` makes of a member of the family what the dispatcher calls for torch's operator of that name: ours for a plain
+tensor in training; every other call goes to torch's own kernel as it came.
+"""
+
+from collections.abc import Callable, Container
+from typing import Any, Final
+
+import torch
+from torch._C import _are_functorch_transforms_active
+
+from fastdrop._devices import kernels
+from fastdrop._devices.kernels import FLOATS, PLAIN, has_kernel
+from fastdrop._keys import seeds
+from fastdrop._keys.broadcast import channels_of
+from fastdrop._keys.key import Key
+from fastdrop._ops import autograd, library
+from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.layout import compute, counting_strides_of
+from fastdrop._ops.modes import in_dispatch_mode_or_trace, in_graph_tracing, is_exported
+from fastdrop._ops.variants import ALPHA_DROPOUT, DROPOUT, FEATURE_ALPHA_DROPOUT, FEATURE_DROPOUT
+
+BERNOULLI: Final = "bernoulli_.float"
+BERNOULLI_DTYPES: Final = {*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+BERNOULLI_FROM: Final = 2048  # elements, below which torch's own is as fast
+
+MEMBERS: Final = {
+    "dropout": DROPOUT,
+    "alpha_dropout": ALPHA_DROPOUT,
+    "feature_dropout": FEATURE_DROPOUT,
+    "feature_alpha_dropout": FEATURE_ALPHA_DROPOUT,
+}
+NATIVE_DROPOUT: Final = "native_dropout"
+OPERATORS: Final = frozenset([*MEMBERS, *(f"{name}_" for name in MEMBERS), NATIVE_DROPOUT])
+
+Kernel = Callable[..., Any]  # takes the arguments of torch's operator
+
+
+def names(bernoulli: bool) -> frozenset[str]:
+    """Return the operators to override, bernoulli_ among them or not."""
+    return OPERATORS.union([BERNOULLI] if bernoulli else [])
+
+
+def keys(name: str) -> tuple[str, ...]:
+    """Return the dispatch keys to override an operator on."""
+    if name == BERNOULLI:  # below autograd, which knows these two; a GPU makes bernoulli_ in one pass anyway
+        return ("CPU",)
+    if name == NATIVE_DROPOUT:
+        return ("CPU", "CUDA")
+    return ("AutogradCPU", "CPU", "AutogradCUDA", "CUDA")  # CPU and CUDA: inference mode skips autograd
+
+
+def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
+    """Return what the dispatcher is to call for an operator: ours while enabled and where it can, else native."""
+    if name == BERNOULLI:
+        return _bernoulli_(native, enabled)
+    if name == NATIVE_DROPOUT:
+        return _native_dropout(native, enabled)
+    variant, inplace, by_channels = MEMBERS[name.rstrip("_")], name.endswith("_"), name.startswith("feature")
+
+    @dynamo_skip
+    def kernel(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+        if name not in enabled or not (train and 0.0 < p < 1.0) or _are_functorch_transforms_active():
+            return native(x, p, train)  # type: ignore[no-any-return]  # a transform comes here from within an operator
+        if by_channels and x.dim() < 2:
+            return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
+        watched = in_dispatch_mode_or_trace()
+        if watched and is_exported():
+            return native(x, p, train)  # type: ignore[no-any-return]
+        if watched and in_graph_tracing() and library.takes(x):
+            noise_shape = channels_of(x.shape) if by_channels else None
+            return library.drop(variant, x, p, inplace, noise_shape, None, 0, None)
+        if not has_kernel(x) or x.numel() == 0:
+            return native(x, p, train)  # type: ignore[no-any-return]
+        if watched:
+            y = autograd.composite_drop(variant.formula, x, _fresh_key(x, p, by_channels, watched))
+            return x.copy_(y) if inplace else y
+        drop = autograd.drop_ if inplace else autograd.recorded_drop
+        return drop(variant.formula, x, _fresh_key(x, p, by_channels))
+
+    return kernel
+
+
+def _fresh_key(x: torch.Tensor, p: float, by_channels: bool = False, watched: bool = False) -> Key:
+    seed = seeds.draw() if x.is_cpu and not watched else seeds.resolve(x, None, None)
+    if by_channels:
+        return p, seed, 0, None, channels_of(x.shape)
+    return p, seed, 0, None if x.is_contiguous() else counting_strides_of(x), None
+
+
+def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
+    """Return dropout together with its mask, which torch's own backward takes: here autograd is above."""
+
+    @dynamo_skip
+    def kernel(x: torch.Tensor, p: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
+        if NATIVE_DROPOUT not in enabled or train is False or not 0.0 < p < 1.0 or not has_kernel(x) or not x.numel():
+            return native(x, p, train)  # type: ignore[no-any-return]
+        if is_exported() or in_graph_tracing():
+            return native(x, p, train)  # type: ignore[no-any-return]
+        key = _fresh_key(x, p)
+        return compute("dropout", x, key), _mask_of(x, key)
+
+    return kernel
+
+
+def _mask_of(x: torch.Tensor, key: Key) -> torch.Tensor:
+    p, seed, offset, counted_by, _ = key
+    return kernels.mask(x.shape, p, seed, offset, strides=counted_by, device=x.device)
+
+
+def _bernoulli_(native: Kernel, enabled: Container[str]) -> Kernel:
+    """Return bernoulli_: ones where a mask of ours keeps, else zeros."""
+
+    @dynamo_skip
+    def kernel(x: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        is_plain = type(x) in PLAIN and x.dtype in BERNOULLI_DTYPES
+        if BERNOULLI in enabled and is_plain and 0.0 < p < 1.0 and x.numel() >= BERNOULLI_FROM:
+            return x.copy_(_mask_of(x, (1 - p, seeds.resolve(x, None, generator), 0, counting_strides_of(x), None)))
+        return native(x, p, generator=generator)  # type: ignore[no-any-return]
+
+    return kernel

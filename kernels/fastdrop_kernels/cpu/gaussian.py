@@ -1,0 +1,88 @@
+"""The loop of the CPU kernels whose elements have a normal number each: fill a small buffer with words, apply, go on.
+
+As in elementwise.py, whose arguments, pieces and prefetches these are; but a counter serves four elements, not
+eight, and no block differs from another.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import carray
+
+from fastdrop_kernels import stream
+from fastdrop_kernels.casts import float32_bits, float64_from_bits
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
+from fastdrop_kernels.cpu.dtypes import DTypeTraits
+from fastdrop_kernels.cpu.elementwise import AHEAD, BLOCK, PIECE
+from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
+from fastdrop_kernels.cpu.philox import fill
+from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
+from fastdrop_kernels.formulas import NormalFormula
+from fastdrop_kernels.normal import logarithm, normal, tail_of
+
+u64 = np.uint64
+WORDS_PER_PIECE: Final = 128 // 2  # uint64 words, two normals each
+NORMALS_PER_COUNTER: Final = u64(stream.NORMALS_PER_COUNTER)
+
+for function in (tail_of, logarithm, normal):
+    inlined(function)
+
+
+@inlined
+def transform(words: Any, logarithms: Any) -> None:
+    """Replace words by the bits of their normal numbers; the logarithms are room for as many.
+
+    In loops of their own, as wide as float32 allows, and in two: in one, a step is a chain of twenty multiplications,
+    of which a CPU has no more than two steps' under way, so it waits.
+    """
+    for i in range(u64(words.size)):
+        logarithms[i] = logarithm(tail_of(words[i])[2])
+    for i in range(u64(words.size)):
+        upper, tail, y = tail_of(words[i])
+        words[i] = float32_bits(normal(upper, tail, y, logarithms[i]))
+
+
+@inlined
+def noise(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
+    """Write the formula's result of every x and its normal number to y."""
+    normals, factors, widen, noised, narrow = arguments
+    z = pointer(normals + first * u64(4), np.float32)
+    for i in range(n):
+        store(y, i, narrow(noised(widen(load(x, i)), load(z, i), factors)))
+
+
+def kernel(formula: NormalFormula, dtype: str, traits: DTypeTraits) -> Any:
+    """Compile the kernel that applies `formula` to every element with a normal number of its own."""
+    factors_of, noised = formula.factors, formula.noised
+    storage, compute, widen, narrow = traits
+    itemsize = u64(np.dtype(storage).itemsize)
+
+    def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
+        x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
+        seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
+        factors = factors_of(p, compute)
+        buffer, room = stack_words(WORDS_PER_PIECE), stack_words(WORDS_PER_PIECE)
+        words, logarithms = address_of(buffer), address_of(room)
+        nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
+        while first < end:
+            n = min(PIECE - first % PIECE, end - first)
+            x, y = x_address + (first - start) * itemsize, y_address + (first - start) * itemsize
+            counter, skipped = first // NORMALS_PER_COUNTER, first % NORMALS_PER_COUNTER
+            if n == PIECE:  # the same with a constant count: no remainder loops
+                for line in range(PIECE * itemsize // LINE):
+                    prefetch(x + AHEAD + line * LINE)
+                fill(buffer, counter, PIECE // NORMALS_PER_COUNTER, seed, offset)
+                transform(
+                    carray(pointer(words, np.uint32), (PIECE,)), carray(pointer(logarithms, np.float32), (PIECE,))
+                )
+                write(noise, storage, itemsize, x, y, PIECE, nontemporal, (words, factors, widen, noised, narrow))
+            else:
+                fill(buffer, counter, (skipped + n + NORMALS_PER_COUNTER - u64(1)) // NORMALS_PER_COUNTER, seed, offset)
+                those = carray(pointer(words, np.uint32), (skipped + n,))
+                transform(those, carray(pointer(logarithms, np.float32), (skipped + n,)))
+                these = words + skipped * u64(4), factors, widen, noised, narrow
+                write(noise, storage, itemsize, x, y, n, nontemporal, these)
+            first += n
+
+    return compile_callback(KERNEL, pieces, f"{formula.name}_{dtype}")

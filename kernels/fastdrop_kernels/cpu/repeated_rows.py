@@ -1,0 +1,75 @@
+"""The loop for one row of draws for several rows of elements: time steps, channels where memory is channels_last.
+
+Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. Draws of a block (a
+row, if it is shorter) are made once and applied to many rows in turn: over pieces as short as those of elementwise.py,
+arrays beyond the cache took three times as long. What comes next is prefetched, as in elementwise.py: where rows are
+longer than a block, that is the same block of the next row. Rows are cut where a range of blocks begins or ends.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+
+from fastdrop_kernels import stream
+from fastdrop_kernels.casts import float64_from_bits
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback
+from fastdrop_kernels.cpu.dtypes import DTypeTraits
+from fastdrop_kernels.cpu.elementwise import AHEAD, BLOCK, HIGHEST_DRAW, PIECE, block_threshold, choose, fill_piece
+from fastdrop_kernels.cpu.intrinsics import address_of, prefetch, stack_words
+from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
+from fastdrop_kernels.formulas import Formula
+
+u64 = np.uint64
+WORDS_PER_BLOCK: Final = stream.BLOCK // 4  # uint64 words of four 16-bit draws
+TOGETHER: Final = u64(64)  # rows: enough to make a piece of draws cheap, few enough to stay in the cache
+
+
+def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
+    """Compile the kernel that applies `formula` with the same draws to several rows."""
+    factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
+    storage, compute, widen, narrow = traits
+    itemsize = u64(np.dtype(storage).itemsize)
+
+    def rows(arguments: Any, first_block: Any, last_block: Any) -> None:
+        start, seed, offset, p = arguments[2], arguments[4], arguments[5], arguments[6]
+        repeat, inner = arguments[7], arguments[8]
+        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
+        p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
+        factors = factors_of(float64_from_bits(p), compute)
+        nontemporal = use_nontemporal(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
+        words = stack_words(WORDS_PER_BLOCK)
+        draws = address_of(words)
+        distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
+        while first < end:
+            row, column = first // inner, first % inner
+            together, last = u64(1), min(inner, column + end - first)
+            if last - column == inner:
+                together = min(repeat - row % repeat, (end - first) // inner, TOGETHER)
+            before, draw = column, row // repeat * inner + column
+            while column < last:
+                n = min(BLOCK - draw % BLOCK, last - column)
+                threshold = block_threshold(draw // BLOCK, p32, seed, offset)
+                limit = np.uint16(min(threshold, HIGHEST_DRAW))
+                skipped = fill_piece(words, draw, n, threshold, seed, offset)
+                left = n % PIECE
+                for i in range(together):
+                    place = ((row + i) * inner + column) * itemsize
+                    x, y = x_address + place, y_address + place
+                    for piece in range(u64(0), n - left, PIECE):  # with a constant count: no remainder loops
+                        source, target = x + piece * itemsize, y + piece * itemsize
+                        for line in range(u64(0), PIECE * itemsize, LINE):
+                            prefetch(source + distance + line)
+                        these = draws + (skipped + piece) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        write(choose, storage, itemsize, source, target, PIECE, nontemporal, these)
+                    if left:
+                        x, y = x + (n - left) * itemsize, y + (n - left) * itemsize
+                        for line in range(u64(0), left * itemsize, LINE):
+                            prefetch(x + distance + line)
+                        those = draws + (skipped + n - left) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        write(choose, storage, itemsize, x, y, left, nontemporal, those)
+                column += n
+                draw += n
+            first += (together - u64(1)) * inner + last - before
+
+    return compile_callback(KERNEL, rows, f"rows_{formula.name}_{dtype}")

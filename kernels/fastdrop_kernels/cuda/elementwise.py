@@ -1,0 +1,81 @@
+"""Every element with a draw of its own: y = f(x, keep).
+
+A tile takes one Philox counter (bool: two), one threshold, which 128 successive tiles share, and accesses of 16 bytes.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from fastdrop_kernels import stream
+from fastdrop_kernels.cuda import grid
+from fastdrop_kernels.cuda.compiler import inlined
+from fastdrop_kernels.cuda.dtypes import DTypeTraits
+from fastdrop_kernels.cuda.grid import SIXTEEN, block_threshold, is_kept
+from fastdrop_kernels.cuda.intrinsics import load, store
+from fastdrop_kernels.cuda.philox import philox4x32
+from fastdrop_kernels.formulas import Formula
+
+u32, u64 = np.uint32, np.uint64
+HIGHEST_P32: Final = 0xFFFF0000  # beyond it a threshold may be 65536, which no 32-bit comparison can say
+
+
+def tile_function(formula: Formula, traits: DTypeTraits) -> Callable[..., Any]:
+    """Return a device function (values, first counter, seed, offset, threshold, factors) -> results of a tile."""
+    kept, dropped, exchange = inlined(formula.kept), inlined(formula.dropped), traits.exchange
+
+    @inlined
+    def choose(value: Any, word: Any, limit: Any, factors: Any) -> Any:
+        # Both are computed before one is chosen: a select, no branch.
+        if_kept, if_dropped = kept(value, factors), dropped(value, factors)
+        return if_kept if word >= limit else if_dropped
+
+    @inlined
+    def apply(v: Any, words: Any, limit: Any, factors: Any) -> Any:
+        # A draw in an upper half is compared with what lies below it, which a limit with a lower half of 0 ignores.
+        a, b, c, d = words
+        return (
+            choose(v[0], u32(a << SIXTEEN), limit, factors), choose(v[1], a, limit, factors),
+            choose(v[2], u32(b << SIXTEEN), limit, factors), choose(v[3], b, limit, factors),
+            choose(v[4], u32(c << SIXTEEN), limit, factors), choose(v[5], c, limit, factors),
+            choose(v[6], u32(d << SIXTEEN), limit, factors), choose(v[7], d, limit, factors),
+        )  # fmt: skip
+
+    @inlined
+    def one_counter(v: Any, counter: Any, seed: Any, offset: Any, threshold: Any, factors: Any) -> Any:
+        return apply(v, exchange(philox4x32(counter, seed, offset)), u32(threshold << u64(16)), factors)
+
+    @inlined
+    def two_counters(v: Any, counter: Any, seed: Any, offset: Any, threshold: Any, factors: Any) -> Any:
+        first = one_counter(v[:8], counter, seed, offset, threshold, factors)
+        return first + one_counter(v[8:], counter + u64(1), seed, offset, threshold, factors)
+
+    return two_counters if traits.tile > stream.DRAWS_PER_COUNTER else one_counter  # type: ignore[no-any-return]
+
+
+def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
+    """Return the kernel, to be compiled, that applies `formula` to every element with a draw of its own."""
+    kept, dropped, results = inlined(formula.kept), inlined(formula.dropped), tile_function(formula, traits)
+    storage, load_tile, widen, store_tile, narrow = (
+        traits.storage, traits.load, traits.widen, traits.store, traits.narrow,
+    )  # fmt: skip
+    itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(traits.tile)
+    counters, tiles_per_block = u64(traits.tile // stream.DRAWS_PER_COUNTER), u64(stream.BLOCK // traits.tile)
+
+    @inlined
+    def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+        seed, offset, p32 = key
+        values = load_tile(x + tile * (tile_size * itemsize))
+        threshold = block_threshold(tile // tiles_per_block, p32, seed, offset)
+        result = results(values, tile * counters, seed, offset, threshold, factors)
+        store_tile(y + tile * (tile_size * itemsize), result)
+
+    @inlined
+    def of_element(x: Any, y: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+        keep = is_kept(e, key[0], key[1], key[2])
+        value = widen(load(x + e * itemsize, storage))
+        if_kept, if_dropped = kept(value, factors), dropped(value, factors)
+        store(y + e * itemsize, narrow(if_kept if keep else if_dropped))
+
+    return grid.kernel(traits, HIGHEST_P32, of_tile, of_element)

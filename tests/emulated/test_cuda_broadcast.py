@@ -1,0 +1,79 @@
+"""Kernels for masks that are broadcast, and those of other formulas: their PTX, interpreted, against the CPU's bits."""
+
+from collections.abc import Iterator
+
+import mask_reference
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda")
+
+from cuda_runs import OFFSET, SEED, Run, assert_same, placed, values
+from cuda_tools import needs_tools
+from emulation import ARCHITECTURES, STORAGE
+
+from fastdrop_kernels.cuda.cubins import FLOATS, KERNELS
+from fastdrop_kernels.cuda.inspect import inspect
+
+RUNS = [(1, 1), (5, 1), (8, 1), (1024, 1), (10**6, 1), (2**33, 1)]  # repeat, inner
+ROWS = [(1, 40), (3, 8), (3, 16), (2, 37), (40, 1000), (7, 1100), (2**20, 24), (3, 2**40)]
+EVERY_DTYPE = ("runs_dropout", "rows_dropout")
+NAMES = sorted(
+    {name for name, _ in KERNELS if "gaussian" not in name} - {"dropout", "mask"}
+)  # test_cuda_normals has those
+
+
+def every_kernel() -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Yield each kernel with dtypes and architectures in turn: to compile all of them takes minutes."""
+    for i, name in enumerate(NAMES):
+        for j, dtype in enumerate(FLOATS):
+            if name in EVERY_DTYPE or j % 2 == i % 2:
+                yield name, dtype, ARCHITECTURES[(i + j) % len(ARCHITECTURES)]
+
+
+kernels = pytest.mark.parametrize(("name", "dtype", "capability"), list(every_kernel()))
+of_dropout = pytest.mark.parametrize(
+    ("name", "dtype", "capability"), [case for case in every_kernel() if case[0] in EVERY_DTYPE]
+)
+
+
+def patterns(name: str) -> list[tuple[int, int]]:
+    return RUNS if name.startswith("runs") else ROWS if name.startswith("rows") else [(0, 0)]
+
+
+def keep(n: int, start: int, p: float, pattern: tuple[int, int]) -> np.ndarray:
+    """Return the mask of n elements from `start` on."""
+    e, (repeat, inner) = np.arange(start, start + n, dtype=np.uint64), pattern
+    return mask_reference.keep_mask(e // (repeat * inner) * inner + e % inner, p, SEED, OFFSET)
+
+
+@kernels
+def test_every_kernel_gives_the_cpus_bits_and_reads_no_run_that_is_dropped(name, dtype, capability):
+    run = Run(name, dtype, capability)
+    for case, pattern in enumerate(patterns(name)):
+        for n, start, p in [(1, 7, 0.5), (250, 0, 0.3), (1003, 8 + 5 * case, 0.6), (77, 3, 1.0), (300, 2**40 + 5, 0.3)]:
+            x = placed(values(dtype, n, n), start % 16)
+            y = placed(np.zeros_like(x), start % 16)
+            read = int(keep(n, start, p, pattern).sum()) * x.itemsize if name.startswith("runs") else None
+            run(x, y, start, p, pattern=pattern, read=read)
+            assert_same(y, run.wanted(x, start, p, pattern), dtype)
+
+
+@of_dropout
+def test_the_mask_is_the_references(name, dtype, capability):
+    n, start, pattern = 3000, 2**33 + 16, (5, 1) if name.startswith("runs") else (3, 24)
+    x = placed(np.ones(n, np.uint16) * 0x3F80 if dtype == "bfloat16" else np.ones(n, STORAGE[dtype]), 0)
+    y = placed(np.zeros_like(x), 0)
+    kept = keep(n, start, 0.7, pattern)
+    read = int(kept.sum()) * x.itemsize if name.startswith("runs") else None
+    Run(name, dtype, capability)(x, y, start, 0.7, pattern=pattern, read=read)
+    assert np.array_equal(y != 0, kept)
+
+
+@needs_tools
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["runs_dropout", "rows_alpha_dropout", "alpha_dropout"])
+def test_code_has_no_spills_and_no_calls(name, dtype):
+    told = inspect(name, dtype, (9, 0))
+    assert told.resources[1:] == (0, 0, 0)
+    assert told.resources.registers <= 64
