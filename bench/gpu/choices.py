@@ -92,7 +92,7 @@ def measure(session: Session, dtype: torch.dtype, size: int) -> dict[str, Device
     """Return what each variant takes."""
     count = buffers_for(size * dtype.itemsize, session.device.l2_bytes)
     use = contenders.buffers(session.device, dtype, size, count, backward=False)
-    contenders.run("dropout", use.xs[0], use.ys[0], P, SEED, 0)  # a context, and what is shipped, loaded
+    contenders.launch("dropout", use.xs[0], use.ys[0], P, SEED, 0)  # a context, and what is shipped, loaded
     found = variants(name_of(dtype), torch.cuda.get_device_capability(session.device.place))
     calls = {name: contender(variant, name_of(dtype), size, use) for name, variant in found}
     calls["copy"] = lambda i: use.ys[i].copy_(use.xs[i])

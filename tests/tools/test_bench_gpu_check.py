@@ -21,12 +21,12 @@ def every_other(function: Callable[..., Any], spoilt: Callable[..., Any]) -> Cal
 
 
 def one_bit_off(name: str, x: torch.Tensor, y: torch.Tensor, *key: Any) -> None:
-    contenders.run(name, x, y, *key)
+    contenders.launch(name, x, y, *key)
     y.view(torch.uint8)[-1] ^= 1
 
 
 def one_too_far(name: str, x: torch.Tensor, y: torch.Tensor, *key: Any) -> None:
-    contenders.run(name, x, y, *key)
+    contenders.launch(name, x, y, *key)
     y.as_strided((1,), (1,), y.storage_offset() + len(y)).fill_(0.25)
 
 
@@ -41,8 +41,8 @@ def other_start(*size_and_p: Any, start: int, **others: Any) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("name", "spoilt", "where", "how"),
     [
-        ("run", one_bit_off, "kernel, float32, 1 elements", "differ"),
-        ("run", one_too_far, "kernel, float32, 1 elements", "not"),
+        ("launch", one_bit_off, "kernel, float32, 1 elements", "differ"),
+        ("launch", one_too_far, "kernel, float32, 1 elements", "not"),
         ("dropout", lambda x, p, **_: dropout(x, p, seed=1), "call, float32", "differ"),
         ("dropout", lambda x, p, **_: dropout(x, p, seed=1).clone(), "call in place, float32", "differ"),
         ("dropout", other_gradient, "gradient, float32", "differ"),

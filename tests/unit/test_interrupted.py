@@ -49,7 +49,7 @@ class Shares:
 @pytest.fixture
 def shares(monkeypatch):
     shares = Shares()
-    monkeypatch.setattr(threads.launch, "run", shares)
+    monkeypatch.setattr(threads.launch, "run_serial", shares)
     return shares
 
 
@@ -90,7 +90,7 @@ def test_no_share_is_at_work_when_a_handlers_exception_leaves(shares, signals):
 
 def test_no_share_is_at_work_wherever_the_exception_comes(monkeypatch):
     shares = Shares(0.002)
-    monkeypatch.setattr(threads.launch, "run", shares)
+    monkeypatch.setattr(threads.launch, "run_serial", shares)
     run()  # what is made once is there
 
     def handler() -> None:
@@ -132,7 +132,7 @@ def test_an_error_of_a_share_comes_out(monkeypatch):
         if start == 0:
             raise MemoryError("no stack")
 
-    monkeypatch.setattr(threads.launch, "run", fail)
+    monkeypatch.setattr(threads.launch, "run_serial", fail)
     with pytest.raises(MemoryError, match="no stack"):
         run()
 

@@ -103,7 +103,7 @@ def test_masks_by_torchs_operators(shape, block_size):
     keep, kept = block_mask.make(shape, P, side, SEED, OFFSET, torch.device("cpu"))
     starts = torch.ones([*shape[:2], *[length - side + 1 for length in shape[2:]]], dtype=torch.bool)
     starts.bernoulli_(1 - P / side**2, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(block_mask.spread(starts, side), cleared(~starts.numpy(), shape, side))
+    assert torch.equal(block_mask.dilate(starts, side), cleared(~starts.numpy(), shape, side))
     assert int(kept) == int(keep.sum())
 
 
