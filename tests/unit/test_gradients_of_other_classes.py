@@ -1,6 +1,7 @@
 """Gradients and tangents that are no plain tensors, of a forward that was plain."""
 
-from collections.abc import itertools
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import Callable
