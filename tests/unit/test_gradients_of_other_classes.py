@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import Callable
 import pytest
 import torch
 from exotic_tensors import Wrapper
