@@ -58,7 +58,7 @@ def launch(
 ) -> None:
     """Write a formula's result for x, element by element in the order of memory, to y: x itself, or an empty_like.
 
-    x: dense; offset: 64 bits as a signed integer; pattern: how a mask that is broadcast lies over x.
+    x: dense; offset: 64 bits as a signed integer; broadcast: how a mask that is broadcast lies over x.
     """
     count, source, target, dtype, device = x.numel(), x.data_ptr(), y.data_ptr(), FLOATS[x.dtype], x.get_device()
     if count == 0:
