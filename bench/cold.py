@@ -28,7 +28,7 @@ from bench.gpu.report import WIDTH, grid
 from bench.gpu.session import short
 from bench.gpu.targets import Target
 from fastdrop import functional as ours
-from fastdrop._devices import cpu, kernels
+from fastdrop._devices import kernels
 from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 from fastdrop.bench import system
 from fastdrop.bench.report import write
@@ -85,15 +85,8 @@ def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, pattern: Bro
 
 def stored(title: str, dtype: torch.dtype, p: float = P, row: int = 0) -> Case:
     """Return the case of a mask that lies in memory: a byte an element, or a row."""
-    kind, scale = kernels.FLOATS[dtype], 1 / (1 - p)
-    return Case(
-        title,
-        dtype,
-        p,
-        lambda x, y, keep: cpu.run_masked_scale(
-            kind, x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, row
-        ),
-    )
+    scale = 1 / (1 - p)
+    return Case(title, dtype, p, lambda x, y, keep: kernels.masked_scale(x, keep, y, scale, row))
 
 
 def cases() -> Iterator[Case]:

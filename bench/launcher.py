@@ -34,6 +34,7 @@ from fastdrop.bench.run import FULL, QUICK
 from fastdrop.bench.timing import Timing, interleaved
 from fastdrop.functional import dropout
 from fastdrop_kernels.cuda import launch
+from fastdrop_kernels.launch import Launch
 
 FORMAT: Final = 1  # of the document
 SIZES: Final = (64, 1 << 20)
@@ -80,11 +81,12 @@ def contenders(size: int) -> dict[str, Callable[[], object]]:
     kernel = launch.load("dropout", "float32", 0)
     config = core.LaunchConfig(grid=launch.blocks(size, kernel.tile, kernel.multiprocessors), block=launch.THREADS)
     stream, addresses = core.Stream.from_handle(STREAM), (x.data_ptr(), y.data_ptr())
-    arguments = (*addresses, 0, size, SEED, 0, 0, *kernel.numbers(P))
+    launched: Launch = (*addresses, 0, 0, 0, size, SEED, 0, 0, P, 0, 0)
+    arguments = (*launched[:9], *kernel.numbers(P), 0, 0)
     compared: dict[str, Callable[[], object]] = {
         "core.launch": lambda: core.launch(stream, config, kernel.handle, *arguments),
-        "launch.enqueue": lambda: launch.enqueue(kernel, STREAM, *addresses, 0, size, SEED, 0, P),
-        "_cuda.run": lambda: cuda.run_kernel("dropout", "float32", 0, *addresses, 0, size, P, SEED, 0),
+        "launch.enqueue": lambda: launch.enqueue(kernel, STREAM, launched),
+        "_cuda.run": lambda: cuda.run_kernel("dropout", "float32", 0, launched),
     }
     for name, call in {"floor": _floor, **CALLS}.items():
         compared[f"{name}, forward"] = lambda call=call: call(x)

@@ -8,50 +8,10 @@ from fastdrop._patch.replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import (
-    AlphaDropout,
-    DropBlock2d,
-    DropBlock3d,
-    DropConnect,
-    Dropout,
-    Dropout1d,
-    Dropout2d,
-    Dropout3d,
-    DropPath,
-    EmbeddingDropout,
-    FeatureAlphaDropout,
-    GaussianDropout,
-    GaussianNoise,
-    LockedDropout,
-    SpatialDropout1D,
-    SpatialDropout2D,
-    SpatialDropout3D,
-    StochasticDepth,
-    VariationalDropout,
-    WordDropout,
-)
+from fastdrop.modules import *  # noqa: F403  # the public modules are listed there
+from fastdrop.modules import __all__ as _modules
 
 __all__ = [
-    "AlphaDropout",
-    "DropBlock2d",
-    "DropBlock3d",
-    "DropConnect",
-    "DropPath",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
-    "EmbeddingDropout",
-    "FeatureAlphaDropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "LockedDropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "StochasticDepth",
-    "VariationalDropout",
-    "WordDropout",
     "__version__",
     "accelerated",
     "dropout_mask",
@@ -65,3 +25,4 @@ __all__ = [
     "uninstall",
     "warmup",
 ]
+__all__ += _modules

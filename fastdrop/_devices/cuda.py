@@ -9,11 +9,13 @@ import torch
 from torch.autograd import profiler
 
 from fastdrop._devices import profile
-from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
+from fastdrop_kernels.launch import Launch
 
-Launch = Callable[..., None]  # fastdrop_kernels.cuda.launch.enqueue with its kernel
+Enqueue = Callable[[int, Launch], None]  # fastdrop_kernels.cuda.launch.enqueue with its kernel
 
-_launches: Final[dict[tuple[str, str, int], Launch]] = {}  # of the kernels loaded, by name, dtype and device
+NOTHING: Final[Launch] = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0)
+
+_loaded: Final[dict[tuple[str, str, int], Enqueue]] = {}  # kernels by name, dtype and device
 _reasons: Final[dict[tuple[str, int], str | None]] = {}  # why a dtype has no kernels on a device; None: it has
 
 
@@ -50,40 +52,31 @@ def _refuse_while_capturing(dtype: str, device: int) -> None:
     if torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             f"fastdrop's kernels for {dtype} are not loaded on cuda:{device} yet, and cannot be while a CUDA graph is "
-            "captured: call fastdrop.warmup(device='cuda', members='all') first, or run once what is to be captured"
+            "captured: call fastdrop.warmup(device='cuda', ops='all') first, or run once what is to be captured"
         )
 
 
-def load(name: str, dtype: str, device: int) -> Launch:
+def load(name: str, dtype: str, device: int) -> Enqueue:
     """Load a kernel on a device, compiled or from the cache, and return what launches it there."""
     _refuse_while_capturing(dtype, device)
     from fastdrop_kernels.cuda import launch  # needs cuda.core, which is not everybody's
 
     with torch.cuda.device(device):
-        run_kernel = functools.partial(launch.enqueue, launch.load(name, dtype, device))
+        enqueue = functools.partial(launch.enqueue, launch.load(name, dtype, device))
         # The driver puts off a part of loading until the first launch, which may be one that is captured.
-        run_kernel(torch._C._cuda_getCurrentRawStream(device), 0, 0, 0, 0, 0, 0, 0.0)
-    _launches[name, dtype, device] = run_kernel
-    return run_kernel
+        enqueue(torch._C._cuda_getCurrentRawStream(device), NOTHING)
+    _loaded[name, dtype, device] = enqueue
+    return enqueue
 
 
-def run_kernel(
-    name: str, dtype: str, device: int, x: int, y: int, start: int, count: int,
-    p: float, seed: int | torch.Tensor, offset: int, broadcast: BroadcastLayout = NO_BROADCAST,
-) -> None:  # fmt: skip
-    """Launch a kernel on `count` elements; x, y: addresses; start: the first element's index in the stream.
-
-    seed: an int, or an int64 tensor of one element on this device, which is read when the kernel runs.
-    """
+def run_kernel(name: str, dtype: str, device: int, launch: Launch) -> None:
+    """Launch a kernel on a device."""
     event = profile.begin(name) if profiler._is_profiler_enabled else None
-    launch = _launches.get((name, dtype, device)) or load(name, dtype, device)
-    value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
+    enqueue = _loaded.get((name, dtype, device)) or load(name, dtype, device)
     if device == torch.cuda.current_device():
-        launch(torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *broadcast)
+        enqueue(torch._C._cuda_getCurrentRawStream(device), launch)
     else:
         with torch.cuda.device(device):
-            launch(
-                torch._C._cuda_getCurrentRawStream(device), x, y, start, count, value, offset, p, address, *broadcast
-            )
+            enqueue(torch._C._cuda_getCurrentRawStream(device), launch)
     if event is not None:
         event.__exit__(None, None, None)

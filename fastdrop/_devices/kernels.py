@@ -1,16 +1,19 @@
-"""The backends, CPU and CUDA, behind one face: kernels by name, from one dense tensor's memory to another's."""
+"""The backends, CPU and CUDA, behind one face: kernels by name, from one dense tensor's memory to another's.
+
+A launch is made here, of tensors' addresses, and handed on as it is.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import torch
-from torch._C import _get_tracing_state
-from torch.utils._python_dispatch import _disable_current_modes
 
 from fastdrop._devices import cpu, cuda
 from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 from fastdrop._keys.key import Seed
+from fastdrop_kernels.cpu.registry import MASKED_SCALE
+from fastdrop_kernels.names import REPEATED_ROWS, SEGMENTS
 
 FLOATS: Final = {
     torch.float16: "float16",
@@ -34,106 +37,98 @@ def has_kernel(x: torch.Tensor) -> bool:
     )
 
 
-def has_memory(x: torch.Tensor) -> bool:
-    """Return whether x has memory, or needs none; raise if it had some that was taken away.
-
-    It has none if it is one of the zeros that autograd's forward mode makes, or stands for what is to be functional.
-    """
+def has_address(x: torch.Tensor) -> bool:
+    """Return whether x has memory, or needs none."""
     address = x.data_ptr()  # without memory: its place in a storage that begins at 0
-    if address >= LOW or address != x.storage_offset() * x.itemsize or x.numel() == 0:
-        return True
-    if x._is_zerotensor() or torch._is_functional_tensor(x):
-        return False
-    raise RuntimeError(f"kernel needs memory, but got a tensor of {x.numel()} elements whose storage is empty")
+    return address >= LOW or address != x.storage_offset() * x.itemsize or x.numel() == 0
 
 
 def launch(
     name: str,
     x: torch.Tensor,
     y: torch.Tensor,
-    p: float,
+    parameter: float,
     seed: Seed,
     offset: int,
     broadcast: BroadcastLayout = NO_BROADCAST,
-) -> None:
-    """Write a formula's result for x, element by element in the order of memory, to y: x itself, or an empty_like.
+) -> bool:
+    """Write a formula's result for x to y, x itself or an empty_like; do nothing and return False if x has no memory.
 
-    x: dense; offset: 64 bits as a signed integer; broadcast: how a mask that is broadcast lies over x.
+    x: dense, taken element by element in the order of memory; parameter: p, or what the formula has in place of it;
+    offset: 64 bits as a signed integer; broadcast: how a mask that is broadcast lies over x.
     """
     count, source, target, dtype, device = x.numel(), x.data_ptr(), y.data_ptr(), FLOATS[x.dtype], x.get_device()
     if count == 0:
-        return
-    if source < LOW and not has_memory(x):
-        if x._is_zerotensor():
-            launch(name, y.zero_(), y, p, seed, offset, broadcast)
-        else:
-            torch._sync(x)  # type: ignore[attr-defined, no-untyped-call]
-            copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
-            copy.copy_(torch._from_functional_tensor(x))  # whose strides may be others
-            launch(name, copy, copy, p, seed, offset, broadcast)
-            y.copy_(copy)
-        return
-    if broadcast is not NO_BROADCAST:
-        name = f"runs_{name}" if broadcast.inner == 1 else f"rows_{name}"
+        return True
+    if source < LOW and not has_address(x):
+        return False
+    repeat, inner = broadcast
+    if repeat:
+        name = f"{SEGMENTS if inner == 1 else REPEATED_ROWS}{name}"
     if device < 0:  # the CPU
-        cpu.run_kernel(name, dtype, source, target, 0, count, p, seed, offset, broadcast)  # type: ignore[arg-type]  # an int
+        cpu.run_kernel(name, dtype, (source, target, 0, 0, 0, count, seed, 0, offset, parameter, repeat, inner))  # type: ignore[arg-type]  # an int
     else:
-        cuda.run_kernel(name, dtype, device, source, target, 0, count, p, seed, offset, broadcast)
+        value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
+        arguments = source, target, 0, 0, 0, count, value, address, offset, parameter, repeat, inner
+        cuda.run_kernel(name, dtype, device, arguments)
+    return True
 
 
-def launch_into(name: str, x: torch.Tensor, y: torch.Tensor, p: float, seed: Seed, offset: int) -> None:
+def launch_into(name: str, x: torch.Tensor, y: torch.Tensor, parameter: float, seed: Seed, offset: int) -> None:
     """Do the same for a y that comes from elsewhere, after a look at whether it is like x."""
     if x.numel() != y.numel() or x.dtype is not y.dtype or x.device != y.device:
         one, other = (f"{each.numel()} of {each.dtype} on {each.device}" for each in (x, y))
         raise ValueError(f"kernel needs equal tensors, but got {one} and {other}")
-    if not has_memory(y):
-        raise ValueError("kernel needs memory for its result, but got a tensor without")
-    launch(name, x, y, p, seed, offset)
+    if not has_address(y) or not launch(name, x, y, parameter, seed, offset):
+        raise ValueError("kernel needs memory for its input and its result, but got a tensor without")
 
 
-def mask(
-    shape: Sequence[int],
-    p: float,
-    seed: Seed,
-    offset: int,
-    start: int = 0,
-    strides: Sequence[int] | None = None,
-    device: torch.device | None = None,
-) -> torch.Tensor:
-    """Return a bool tensor, True where an element is kept, on a device (default: the CPU).
+def masked_scale(x: torch.Tensor, keep: torch.Tensor, y: torch.Tensor, scale: float, row: int = 0) -> None:
+    """Write x * scale to y where a byte of the mask is 1, else +0: a byte an element, or one a row of this length.
 
-    strides: of a dense tensor, whose memory's order elements are counted in; None: row by row. No trace, mode or
-    transform sees how it is made.
+    All are dense, in the same order, and on the CPU.
     """
-    if device is not None and device.type == "cuda" and _get_tracing_state() is None and torch.cuda.is_available():
-        index = torch.cuda.current_device() if device.index is None else device.index
-        if cuda.is_ready("bool", index):
-            with _disable_current_modes():
-                empty = torch.empty(shape, dtype=torch.bool, device=device)
-                keep = empty if strides is None else empty.as_strided(tuple(shape), tuple(strides))
-            cuda.run_kernel(
-                "mask", "bool", index, keep.data_ptr(), keep.data_ptr(), start, keep.numel(), p, seed, offset
-            )
-            return keep
-    kept = np.empty(shape, np.bool_)
-    target = kept.ctypes.data
-    cpu.run_kernel("mask", "bool", target, target, start, kept.size, p, int(seed), offset)
-    return _tensor(kept, strides, device)
+    of_rows = "masked_scale_rows" if row else "masked_scale"
+    arguments = x.data_ptr(), y.data_ptr(), keep.data_ptr(), 0, 0, x.numel(), 0, 0, 0, scale, 0, row
+    cpu.run_kernel(of_rows, FLOATS[x.dtype], arguments)
 
 
-def normals(
-    shape: Sequence[int], seed: Seed, offset: int, strides: Sequence[int] | None, device: torch.device
-) -> torch.Tensor:
-    """Return a tensor of standard normal numbers, float32, on a device, in the order that `mask` has too."""
+def warm(name: str, x: torch.Tensor) -> None:
+    """Compile or load a kernel by its own name, and run it over x; a mask from memory only the CPU's kernels take."""
+    source = x.data_ptr()
+    arguments = source, source, source, 0, 0, x.numel(), 0, 0, 0, 0.5, 1, 1
+    if not x.is_cuda:
+        cpu.run_kernel(name, FLOATS[x.dtype], arguments)
+    elif name not in MASKED_SCALE:
+        cuda.run_kernel(name, FLOATS[x.dtype], x.get_device(), arguments)
+
+
+def has_mask_kernel(device: torch.device) -> bool:
+    """Return whether masks can be made on a GPU."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return False
+    return cuda.is_ready("bool", torch.cuda.current_device() if device.index is None else device.index)
+
+
+def fill_mask(keep: torch.Tensor, start: int, p: float, seed: Seed, offset: int) -> None:
+    """Write a mask to a bool tensor on a GPU, from this element of the stream on, in the order of memory."""
+    value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
+    target = keep.data_ptr()
+    arguments = target, target, 0, 0, start, keep.numel(), value, address, offset, p, 0, 0
+    cuda.run_kernel("mask", "bool", keep.get_device(), arguments)
+
+
+def mask_array(shape: Sequence[int], start: int, p: float, seed: int, offset: int) -> np.ndarray:
+    """Return a mask, row by row from this element of the stream on."""
+    keep = np.empty(shape, np.bool_)
+    target = keep.ctypes.data
+    cpu.run_kernel("mask", "bool", (target, target, 0, 0, start, keep.size, seed, 0, offset, p, 0, 0))
+    return keep
+
+
+def normals_array(shape: Sequence[int], seed: int, offset: int) -> np.ndarray:
+    """Return standard normal numbers, row by row."""
     z = np.zeros(shape, np.float32)
     target = z.ctypes.data
-    cpu.run_kernel("gaussian_noise", "float32", target, target, 0, z.size, 1.0, int(seed), offset)
-    return _tensor(z, strides, device)
-
-
-def _tensor(array: np.ndarray, strides: Sequence[int] | None, device: torch.device | None) -> torch.Tensor:
-    """Return a tensor of an array's memory, with strides of its own, on a device."""
-    if strides is not None:
-        strides = [stride * array.itemsize for stride in strides]
-        array = np.lib.stride_tricks.as_strided(array, array.shape, strides)
-    return torch.from_numpy(array).to(device or "cpu")
+    cpu.run_kernel("gaussian_noise", "float32", (target, target, 0, 0, 0, z.size, seed, 0, offset, 1.0, 0, 0))
+    return z

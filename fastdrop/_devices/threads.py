@@ -12,7 +12,8 @@ from typing import Final
 import torch
 
 from fastdrop._devices.openmp import torch_openmp
-from fastdrop_kernels.cpu import launch
+from fastdrop_kernels.cpu.launch import run_blocks, run_parallel, run_serial, worker
+from fastdrop_kernels.launch import COUNT, START, Launch
 from fastdrop_kernels.locks import held_by_forks
 from fastdrop_kernels.stream import BLOCK
 
@@ -45,28 +46,24 @@ def backend() -> str:
     return "openmp" if torch_openmp() else "python threads"
 
 
-def run_shared(
-    kernel: int, x: int, y: int, start: int, count: int, itemsize: int,
-    seed: int, offset: int, p: float, repeat: int, inner: int,
-) -> None:  # fmt: skip
-    """Run a kernel (see `launch.run_serial`) on as many of torch's threads as it is worth; the result is the same."""
+def run_shared(kernel: int, launch: Launch) -> None:
+    """Run a kernel (see `run_serial`) on as many of torch's threads as it is worth; the result is the same."""
     threads = team = 1
     if not _forked:
         openmp, team = torch_openmp(), torch.get_num_threads()
-        threads = min(team, count // (OPENMP_GRAIN if openmp else POOL_GRAIN))
+        threads = min(team, launch[COUNT] // (OPENMP_GRAIN if openmp else POOL_GRAIN))
     if threads <= 1:
-        launch.run_serial(kernel, x, y, start, count, seed, offset, p, repeat, inner)
+        run_serial(kernel, launch)
     elif openmp:
-        worker = launch.worker().address
-        launch.run_parallel(kernel, x, y, start, count, seed, offset, p, repeat, inner, threads, team, worker, *openmp)
+        run_parallel(kernel, launch, threads, team, worker().address, *openmp)
     else:
-        size = -(-count // (threads * BLOCK)) * BLOCK
+        first, last = launch[START] // BLOCK, (launch[START] + launch[COUNT] - 1) // BLOCK + 1
+        size = -(-(last - first) // threads)
 
-        def run_share(i: int) -> None:
-            n = min(size, count - i)
-            launch.run_serial(kernel, x + i * itemsize, y + i * itemsize, start + i, n, seed, offset, p, repeat, inner)
+        def run_share(block: int) -> None:
+            run_blocks(kernel, launch, block, min(block + size, last))
 
-        _share(run_share, range(0, count, size))
+        _share(run_share, range(first, last, size))
 
 
 def _share(run_share: Callable[[int], None], shares: Sequence[int]) -> None:

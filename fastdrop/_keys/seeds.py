@@ -9,11 +9,7 @@ import threading
 from typing import Final
 
 import torch
-from torch._C import _len_torch_dispatch_stack
-from torch.compiler import is_dynamo_compiling
-from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop._keys import checkpoints
 from fastdrop._keys.arguments import TWO_64, signed64
 from fastdrop._keys.key import Seed
 from fastdrop_kernels.locks import held_by_forks
@@ -30,25 +26,6 @@ _cells: Final[list[Cell]] = []
 _advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
 
 
-def resolve(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, watched: bool = False) -> Seed:
-    """Return the seed of a dropout of x: the given one as it is now, or a fresh one, seen by no mode.
-
-    A checkpoint's second run may be watched by a mode where its first was not, and the other way round.
-    """
-    if not watched and _len_torch_dispatch_stack():
-        with _disable_current_modes():
-            return resolve(x, seed, generator, watched=True)
-    if isinstance(seed, torch.Tensor):
-        return as_kernel_seed(x, seed.detach().clone() if seed.is_cuda else seed)
-    if seed is not None:
-        return seed
-    is_users = generator is not None
-    if generator is None and x.is_cuda:
-        generator = torch.cuda.default_generators[x.get_device()]
-    # A mode can be that of a checkpoint which selects what is computed again, where torch's generators may be too.
-    return as_kernel_seed(x, checkpoints.repeated(generator, draw) if is_users or watched else draw(generator))
-
-
 def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:
     """Return a seed in the form that x's kernel reads: in memory only where that is the memory of x's GPU."""
     if isinstance(seed, torch.Tensor) and seed.is_cuda and seed.device == x.device:
@@ -59,7 +36,11 @@ def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:
 def draw(generator: torch.Generator | None = None) -> Seed:
     """Return fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
     if generator is not None and generator.device.type != "cpu":
-        return _draw_cuda(generator) if generator.device.type == "cuda" else int(draw_tensor(generator))
+        return (
+            _draw_cuda(generator)
+            if generator.device.type == "cuda"
+            else int(torch.randint(SEED_END, (), device=generator.device, generator=generator))
+        )
     try:
         cell, value = both = _cells.pop()
     except IndexError:
@@ -82,7 +63,7 @@ def _new_cell() -> Cell:
 def _draw_cuda(generator: torch.Generator) -> Seed:
     """Return a seed made of the generator's own and its count: that takes no kernel, nor waits for one."""
     if torch.cuda.is_current_stream_capturing():  # a seed taken now would be that of every replay
-        return draw_tensor(generator)
+        return torch.randint(SEED_END, (), device=generator.device, generator=generator)
     if _advancing._is_owned():  # type: ignore[attr-defined]  # of a signal handler that came between those two calls
         return draw()
     with _advancing:
@@ -97,15 +78,3 @@ def fold_in(seed: Seed | None, index: int) -> Seed | None:
         return seed
     step = ODD * index % TWO_64
     return seed + signed64(step, "seed") if isinstance(seed, torch.Tensor) else (seed + step) % TWO_64
-
-
-def draw_tensor(generator: torch.Generator | None, x: torch.Tensor | None = None) -> torch.Tensor:
-    """Return fresh bits as an int64 tensor, by an operator that all graphs and vmap know; for x: where x is."""
-    if generator is not None:
-        if not is_dynamo_compiling():
-            checkpoints.refuse(generator)
-        device = generator.device
-    else:
-        device = x.device if x is not None and x.is_cuda else torch.device("cpu")
-    # Inductor leaves randint to torch where a generator is named, even None: so compiled code draws as eager code.
-    return torch.randint(SEED_END, (), dtype=torch.int64, device=device, generator=generator)

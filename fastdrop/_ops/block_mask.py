@@ -12,12 +12,12 @@ import torch
 from torch.autograd import profiler
 from torch.nn.functional import pad
 
-from fastdrop._devices import kernels, profile
-from fastdrop._keys import seeds as _seeds
+from fastdrop._devices import profile
 from fastdrop._keys.arguments import check_probability, check_seed
 from fastdrop._keys.key import Seed
-from fastdrop._ops import decompose, inductor_fallbacks
+from fastdrop._ops import decompose, draws, inductor_fallbacks
 from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.resolve import resolve
 from fastdrop_kernels.cpu.dilate import dilate_blocks, workspace_bytes
 
 _library: Any = torch.library.Library("fastdrop", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -36,14 +36,10 @@ def make(
     """Return a contiguous bool mask, False in blocks, of a size (N, C, ...) that such blocks fit in; and its sum."""
     shape, gamma = _places(size, p, block_size)
     space = size[2:]
-    starts = kernels.mask(shape, gamma, seed, offset, device=device)
+    starts = draws.mask(shape, gamma, seed, offset, device=device)
     if device.type != "cpu":
-        keep = dilate(starts, block_size)
-        return keep, keep.sum()
-    mask, workspace = (
-        np.empty(size, np.bool_),
-        np.empty(workspace_bytes(math.prod(space)), np.bool_),
-    )  # seen by no mode or trace
+        return with_sum(dilate(starts, block_size))
+    mask, workspace = np.empty(size, np.bool_), np.empty(workspace_bytes(math.prod(space)), np.bool_)  # unseen
     volume = (1, *space, 1, block_size) if len(space) == 2 else (*space, block_size, block_size)
     event = profile.begin("dilate_blocks") if profiler._is_profiler_enabled else None
     kept = dilate_blocks(starts.data_ptr(), mask.ctypes.data, workspace.ctypes.data, math.prod(size[:2]), *volume)
@@ -52,9 +48,16 @@ def make(
     return torch.from_numpy(mask), torch.tensor(kept)
 
 
-def by_torchs_draws(size: Sequence[int], p: float, block_size: int, device: torch.device) -> torch.Tensor:
-    """Return such a mask by torch's own random operators: a trace of them draws at each run."""
-    return dilate(decompose.mask_by_torchs_draws(*_places(size, p, block_size), device), block_size)
+def by_torchs_draws(
+    size: Sequence[int], p: float, block_size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return such a mask by torch's own random operators, and its sum: a trace of them draws at each run."""
+    return with_sum(dilate(decompose.mask_by_torchs_draws(*_places(size, p, block_size), device), block_size))
+
+
+def with_sum(keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a mask and its sum."""
+    return keep, keep.sum()
 
 
 def _places(size: Sequence[int], p: float, block_size: int) -> tuple[Sequence[int], float]:
@@ -92,7 +95,7 @@ def _mask(
     """Return the mask, with the seed as it is now."""
     check_probability(p)
     where = torch.empty(0, device=device)
-    return make(size, p, block_size, _seeds.resolve(where, check_seed(seed), None), offset, where.device)[0]
+    return make(size, p, block_size, resolve(where, check_seed(seed), None), offset, where.device)[0]
 
 
 def _fake_mask(

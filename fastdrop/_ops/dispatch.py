@@ -1,23 +1,38 @@
-"""What every member of the family does with its arguments: it finds a key, and who is to compute with it."""
+"""The router: what every op does with its arguments. It decides who computes, and finds a key for that.
+
+A kernel computes what it can read by its address and nobody has to see. In a graph that is recorded stands an operator
+of torch.library. All else is done by torch's operators, with the same masks, or by native torch: see fallback.py.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
-from torch._C import _are_functorch_transforms_active
-from torch.compiler import is_dynamo_compiling
 
 from fastdrop._devices.kernels import has_kernel
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_generator, check_seed, signed64
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import autograd, fallback, library, native
 from fastdrop._ops.layout import counting_strides_of
-from fastdrop._ops.modes import in_dispatch_mode_or_trace
+from fastdrop._ops.modes import (
+    in_dispatch_mode_or_trace,
+    in_graph,
+    in_transform,
+    is_compiling,
+    is_exported,
+    is_functional,
+)
+from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
+
+Result = TypeVar("Result")
 
 
 def call(
     variant: Variant,
     input: torch.Tensor,
-    p: float,
+    parameter: float,
     training: bool,
     inplace: bool,
     noise_shape: NoiseShape,
@@ -25,33 +40,67 @@ def call(
     offset: int,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """Return a member's result for input: the same object where nothing is to be done; p and noise are checked."""
-    chosen = None if seed is None else check_seed(seed)
+    """Return a variant's result for input: the same object where nothing is to be done.
+
+    parameter (p, or what the formula has in its place) and noise_shape are checked.
+    """
+    given = None if seed is None else check_seed(seed)
     if generator is not None:
         check_generator(generator, seed)
     if type(offset) is not int or offset:
         offset = signed64(offset, "offset")
     if not isinstance(input, torch.Tensor):
-        return native.native(variant, input, p, inplace)  # type: ignore[unreachable]  # raises
-    if not training or p == 0.0:
+        return native.native(variant, input, parameter, inplace)  # type: ignore[unreachable]  # raises
+    if not training or parameter == 0.0:
         return input
-    if is_dynamo_compiling():
-        return library.drop(variant, input, p, inplace, noise_shape, chosen, offset, generator)
-    if not has_kernel(input) or in_dispatch_mode_or_trace():
-        return fallback.drop(variant, input, p, inplace, noise_shape, chosen, offset, generator)
-    if input.numel() == 0:
-        return input
-    if p == variant.deterministic_p:
-        chosen = variant.seed_at(p, chosen)
-    if _are_functorch_transforms_active():
-        if torch._is_functional_tensor(input):  # torch.func.functionalize knows no autograd.Function
-            return fallback.drop(variant, input, p, inplace, noise_shape, chosen, offset, generator)
-        chosen = seeds.draw_tensor(generator, input) if chosen is None else chosen
+    return route(variant, input, parameter, inplace, noise_shape, given, offset, generator)
+
+
+def route(
+    variant: Variant,
+    x: torch.Tensor,
+    parameter: float,
+    inplace: bool,
+    noise_shape: NoiseShape,
+    seed: Seed | None,
+    offset: int,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Return a variant's result for x, computed by whoever is to."""
+    if is_compiling():
+        return library.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
+    if not has_kernel(x) or in_dispatch_mode_or_trace():
+        return fallback.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
+    if x.numel() == 0:
+        return x
+    if parameter == variant.deterministic:
+        seed = variant.seed_at(parameter, seed)
+    transformed = in_transform()
+    if transformed:
+        if is_functional(x):  # torch.func.functionalize knows no autograd.Function
+            return fallback.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
+        seed = draw_in_graph(generator, x) if seed is None else seed
     else:
-        plain = chosen is None and generator is None and input.is_cpu  # spares the usual case two calls
-        chosen = seeds.draw() if plain else seeds.resolve(input, chosen, generator)
-    counted_by = (
-        None if noise_shape is not None or input.is_contiguous() else counting_strides_of(input)
-    )  # spares the usual case a call
-    key = p, chosen, offset, counted_by, noise_shape
-    return autograd.drop_(variant.formula, input, key) if inplace else autograd.drop(variant.formula, input, key)
+        plain = seed is None and generator is None and x.is_cpu  # spares the usual case two calls
+        seed = seeds.draw() if plain else resolve(x, seed, generator)
+    counted_by = None if noise_shape is not None or x.is_contiguous() else counting_strides_of(x)  # spares a call too
+    key = parameter, seed, offset, counted_by, noise_shape
+    if inplace:
+        return autograd.drop_(variant.formula, x, key)
+    return (autograd.drop if transformed else autograd.recorded_drop)(variant.formula, x, key)
+
+
+def route_mask(
+    x: torch.Tensor,
+    seed: Seed | None,
+    generator: torch.Generator | None,
+    by_torchs_draws: Callable[[], Result],
+    by_operator: Callable[[torch.Tensor], Result],
+    by_kernel: Callable[[Seed], Result],
+) -> Result:
+    """Return a mask for x, of a given or a fresh seed, made by whoever is to."""
+    if seed is None and generator is None and is_exported():
+        return by_torchs_draws()
+    if in_graph() or (in_transform() and not isinstance(seed, int)):  # a tensor may be one of a batch
+        return by_operator(draw_in_graph(generator, x) if seed is None else library.as_tensor(seed))
+    return by_kernel(resolve(x, seed, generator))

@@ -1,12 +1,10 @@
-"""DropBlock below its arguments: the key, the mask, the scale."""
+"""DropBlock below its arguments: the mask, the scale."""
 
 import torch
-from torch._C import _are_functorch_transforms_active
 
-from fastdrop._keys import seeds
 from fastdrop._keys.key import Seed
-from fastdrop._ops import block_mask, library, masked_scale, modes
-from fastdrop._ops.modes import is_exported
+from fastdrop._ops import block_mask, masked_scale
+from fastdrop._ops.dispatch import route_mask
 
 
 def drop_block(
@@ -20,16 +18,16 @@ def drop_block(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Return x with blocks of this size, which fit in it, zeroed, and the rest scaled to its mean."""
-    if seed is None and generator is None and is_exported():
-        keep = block_mask.by_torchs_draws(x.shape, p, block_size, x.device)
-        y = masked_scale.decomposed(x, keep, _scale_of(keep.sum(), x, eps))
-    elif modes.in_graph() or _are_functorch_transforms_active():
-        key = seeds.draw_tensor(generator, x) if seed is None else library.as_tensor(seed)
-        keep = block_mask.operator(x.shape, p, block_size, key, offset, x.device)
-        y = masked_scale.decomposed(x, keep, _scale_of(keep.sum(), x, eps))
-    else:
-        keep, kept = block_mask.make(x.shape, p, block_size, seeds.resolve(x, seed, generator), offset, x.device)
-        y = masked_scale.apply(x, keep, _scale_of(kept, x, eps))
+    size, device = x.shape, x.device
+    keep, kept = route_mask(
+        x,
+        seed,
+        generator,
+        by_torchs_draws=lambda: block_mask.by_torchs_draws(size, p, block_size, device),
+        by_operator=lambda fresh: block_mask.with_sum(block_mask.operator(size, p, block_size, fresh, offset, device)),
+        by_kernel=lambda fresh: block_mask.make(size, p, block_size, fresh, offset, device),
+    )
+    y = masked_scale.apply(x, keep, _scale_of(kept, x, eps))
     return x.copy_(y) if inplace else y
 
 

@@ -4,22 +4,21 @@ Right everywhere, if slower.
 """
 
 import torch
-from torch._C import _are_functorch_transforms_active
 
 from fastdrop._devices.kernels import has_kernel
-from fastdrop._keys import seeds
 from fastdrop._keys.key import NoiseShape, Seed
-from fastdrop._ops import autograd, library, modes
+from fastdrop._ops import autograd, library
 from fastdrop._ops.layout import counting_strides_of
-from fastdrop._ops.modes import is_exported
+from fastdrop._ops.modes import in_graph_tracing, in_transform, is_exported, is_functional
 from fastdrop._ops.native import by_torchs_draws, native
+from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
 
 
 def drop(
     variant: Variant,
     x: torch.Tensor,
-    p: float,
+    parameter: float,
     inplace: bool,
     noise_shape: NoiseShape,
     seed: Seed | None,
@@ -27,28 +26,27 @@ def drop(
     generator: torch.Generator | None,
 ) -> torch.Tensor:
     """Return native's result; where there is a key, or only a mode that watches, this stream's by torch's operators."""
-    if modes.in_graph_tracing():
-        return library.drop(variant, x, p, inplace, noise_shape, seed, offset, generator)
+    if in_graph_tracing():
+        return library.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
     keyed = seed is not None or generator is not None
     exported = not keyed and is_exported()
     if variant.native is not None and (exported or not (keyed or has_kernel(x))):
-        return native(variant, x, p, inplace)
+        return native(variant, x, parameter, inplace)
     if not library.takes(x):
         if variant.native is None or not (x.is_floating_point() or x.is_complex()):
-            return native(variant, x, p, inplace)  # integers have no mask to speak of, or torch's error
+            return native(variant, x, parameter, inplace)  # integers have no mask to speak of, or torch's error
         kind = "a nested tensor" if x.is_nested else x.layout
         raise RuntimeError(f"{variant.name} with a seed or a generator needs a strided tensor, but got {kind}")
     if exported:
-        return by_torchs_draws(variant, x, p, inplace, noise_shape)
+        return by_torchs_draws(variant, x, parameter, inplace, noise_shape)
     if x.numel() == 0:
         return x
-    seed = variant.seed_at(p, seed)
+    seed = variant.seed_at(parameter, seed)
     counted_by = None if noise_shape is not None else counting_strides_of(x)
-    if _are_functorch_transforms_active() and not torch._is_functional_tensor(x):
-        key = seeds.draw_tensor(generator, x) if seed is None else seed
-        y = autograd.drop(variant.formula, x, (p, key, offset, counted_by, noise_shape))
+    if in_transform() and not is_functional(x):
+        key = parameter, draw_in_graph(generator, x) if seed is None else seed, offset, counted_by, noise_shape
+        y = autograd.drop(variant.formula, x, key)
     else:
-        y = autograd.composite_drop(
-            variant.formula, x, (p, seeds.resolve(x, seed, generator), offset, counted_by, noise_shape)
-        )
+        key = parameter, resolve(x, seed, generator), offset, counted_by, noise_shape
+        y = autograd.decomposed_drop(variant.formula, x, key)
     return x.copy_(y) if inplace else y

@@ -1,19 +1,19 @@
 """In which order a tensor's elements are counted, and the tensors that a kernel sees.
 
-Elements are counted in the order of memory where a tensor is dense, else row by row. An order is the strides of a dense
-tensor, or None for row by row; it is what a backward keeps, for gradients come with strides of their own.
+Elements are counted in the order of memory where a tensor is dense, else row by row. Counting strides are those of a
+dense tensor, or None for row by row; a backward keeps them, for gradients come with strides of their own.
 """
 
 import torch
 
-from fastdrop._devices.kernels import STRIDED, has_memory, launch
+from fastdrop._devices.kernels import has_address, launch
 from fastdrop._keys.broadcast import BroadcastLayout, broadcast_layout_of
 from fastdrop._keys.key import CountingStrides, Key, NoiseShape
-from fastdrop._ops import decompose
+from fastdrop._ops import decompose, modes
 
 
 def counting_strides_of(x: torch.Tensor) -> CountingStrides:
-    """Return the order of a tensor's elements."""
+    """Return the strides that a tensor's elements are counted by."""
     if x.is_contiguous():
         return None
     strides, dense = x.stride(), 1  # not compared with empty_like's: under vmap that may keep the gaps of a batch
@@ -26,7 +26,7 @@ def counting_strides_of(x: torch.Tensor) -> CountingStrides:
 
 
 def has_strides(x: torch.Tensor, counted_by: CountingStrides) -> bool:
-    """Return whether the order of x's memory is `order`."""
+    """Return whether x's memory has the order that elements are counted in."""
     return x.is_contiguous() if counted_by is None else x.stride() == counted_by
 
 
@@ -37,9 +37,29 @@ def copied_to_strides(x: torch.Tensor, counted_by: CountingStrides) -> torch.Ten
     return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
 
 
+def has_memory(x: torch.Tensor) -> bool:
+    """Return whether x has memory, or needs none; raise if it had some that was taken away."""
+    if has_address(x):
+        return True
+    if modes.is_zero(x) or modes.is_functional(x):
+        return False
+    raise RuntimeError(f"kernel needs memory, but got a tensor of {x.numel()} elements whose storage is empty")
+
+
+def with_memory(x: torch.Tensor) -> torch.Tensor:
+    """Return x as it is, or where it has no memory a copy with the same strides that has."""
+    if has_memory(x):
+        return x
+    copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+    if modes.is_zero(x):
+        return copy.zero_()
+    torch._sync(x)  # type: ignore[attr-defined, no-untyped-call]
+    return copy.copy_(torch._from_functional_tensor(x))  # whose strides may be others
+
+
 def compute(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Return a formula's result for x; dense strides are kept, as native's are."""
-    p, seed, offset, counted_by, noise_shape = key
+    parameter, seed, offset, counted_by, noise_shape = key
     # The first half of has_strides stands here too: the call would cost 64 elements one percent of their time.
     if (
         noise_shape is None
@@ -47,13 +67,13 @@ def compute(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         and not x.is_neg()
     ):
         y = torch.empty_like(x)
-        launch(name, x, y, p, seed, offset)
+        if not launch(name, x, y, parameter, seed, offset):
+            launch(name, with_memory(x), y, parameter, seed, offset)
         return y
-    if x.layout is not STRIDED:  # the gradient of a gather can be sparse
-        x = x.to_dense()
     if (broadcast := _broadcast_layout_over(x, noise_shape)) is not None:
         y = torch.empty_like(x)
-        launch(name, x, y, p, seed, offset, broadcast)
+        if not launch(name, x, y, parameter, seed, offset, broadcast):
+            launch(name, with_memory(x), y, parameter, seed, offset, broadcast)
         return y
     y = compute_(name, copied_to_strides(x, counted_by), key)
     native = torch.empty_like(x)
@@ -63,17 +83,15 @@ def compute(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
 
 def compute_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     """Overwrite x, whose memory is in the key's order, with a formula's result, and return x."""
-    p, seed, offset, _, noise_shape = key
+    parameter, seed, offset, _, noise_shape = key
     if noise_shape is None:
-        launch(name, x, x, p, seed, offset)
+        launch(name, x, x, parameter, seed, offset)
     elif (broadcast := _broadcast_layout_over(x, noise_shape)) is not None:
-        launch(name, x, x, p, seed, offset, broadcast)
+        launch(name, x, x, parameter, seed, offset, broadcast)
     elif x.is_contiguous():
         x.copy_(decompose.run(name, x, key))
-    else:
-        x.copy_(
-            compute_(name, copied_to_strides(x, None), key)
-        )  # a mask that lies over no memory of x may lie over a copy
+    else:  # a mask that lies over no memory of x may lie over a copy
+        x.copy_(compute_(name, copied_to_strides(x, None), key))
     return x
 
 

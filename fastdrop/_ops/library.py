@@ -9,26 +9,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch._C import _are_functorch_transforms_active, _get_dispatch_mode, _TorchDispatchModeKey
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch._prims_common import _is_non_overlapping_and_dense_or_false as is_dense
 from torch._prims_common import make_contiguous_strides_for
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
-from torch.compiler import is_dynamo_compiling
 from torch.fx.experimental.symbolic_shapes import statically_known_true
-from torch.utils._python_dispatch import _disable_current_modes
 
-from fastdrop._devices import kernels
 from fastdrop._devices.kernels import PLAIN, has_kernel
 from fastdrop._keys import seeds as _seeds
 from fastdrop._keys.arguments import check_noise_shape, check_probability, check_range, check_seed
 from fastdrop._keys.key import NoiseShape, Seed
-from fastdrop._ops import decompose, inductor_fallbacks, modes, native
+from fastdrop._ops import decompose, draws, inductor_fallbacks, modes, native
 from fastdrop._ops.autograd import over_rows
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, copied_to_strides, counting_strides_of, has_strides
 from fastdrop._ops.modes import is_exported
+from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
@@ -57,37 +54,30 @@ def takes(x: torch.Tensor) -> bool:
 def drop(
     variant: Variant,
     x: torch.Tensor,
-    p: float,
+    parameter: float,
     inplace: bool,
     noise_shape: NoiseShape,
     seed: Seed | None,
     offset: int,
     generator: Any,
 ) -> torch.Tensor:
-    """Put a member's operator into the graph that is being recorded; what the operator does not take stays torch's."""
+    """Put a variant's operator into the graph that is being recorded; what the operator does not take stays torch's."""
     if not takes(x):
-        return native.native(variant, x, p, inplace)
+        return native.native(variant, x, parameter, inplace)
     if seed is None and generator is None and is_exported():
-        return native.by_torchs_draws(variant, x, p, inplace, noise_shape)
+        return native.by_torchs_draws(variant, x, parameter, inplace, noise_shape)
     if statically_known_true(x.numel() == 0):  # of a size that the graph alone will know, nothing is asked: it draws
         return x
-    seed = variant.seed_at(p, seed)
-    key = _seeds.draw_tensor(generator, x) if seed is None else as_tensor(seed)
-    y: torch.Tensor = operator(x, p, key, offset, None, noise_shape, variant.formula)
+    seed = variant.seed_at(parameter, seed)
+    seed = draw_in_graph(generator, x) if seed is None else as_tensor(seed)
+    y: torch.Tensor = operator(x, parameter, seed, offset, None, noise_shape, variant.formula)
     return x.copy_(y) if inplace else y
-
-
-def mask(
-    size: Sequence[int], p: float, seed: int | torch.Tensor, offset: int, start: int, device: torch.device
-) -> torch.Tensor:
-    """Put a mask into the graph that is being recorded."""
-    return mask_operator(size, p, as_tensor(seed), offset, start, device)  # type: ignore[no-any-return]
 
 
 def as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
     """Return a seed as the graph can hold it."""
-    if not is_dynamo_compiling() and type(seed) in PLAIN and _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None:
-        with _disable_current_modes():
+    if not modes.is_compiling() and type(seed) in PLAIN and modes.in_fake_mode():
+        with modes.unseen():
             seed = int(seed)  # a tensor from outside, among fake ones
     return seed if isinstance(seed, torch.Tensor) else torch.full((), seed, dtype=torch.int64)
 
@@ -128,7 +118,7 @@ def _mask(
     check_seed(seed)
     check_range(start, math.prod(size))
     where = torch.empty(0, device=device)
-    return kernels.mask(size, p, _seeds.resolve(where, seed, None), offset, start, device=where.device)
+    return draws.mask(size, p, resolve(where, seed, None), offset, start, device=where.device)
 
 
 def _fake_mask(
@@ -190,8 +180,8 @@ _apply: Any = OperatorFunction.apply  # type: ignore[attr-defined]  # of its bas
 def _autograd(keyset: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
     """Record the operator, always in a graph, where autograd alone knows whether there is a gradient or a tangent."""
     if (
-        not (torch.is_grad_enabled() or _are_functorch_transforms_active() or modes.in_dispatch_mode_or_trace())
-        and forward_ad._current_level < 0
+        not (torch.is_grad_enabled() or modes.in_transform() or modes.in_dispatch_mode_or_trace())
+        and not modes.in_forward_ad()
         and has_kernel(x)
     ):
         return _dropout(x, *args)  # compiled code runs: nothing is recorded, and the way round costs 40 microseconds

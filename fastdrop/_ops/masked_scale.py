@@ -7,16 +7,13 @@ autograd.
 from typing import Any
 
 import torch
-from torch._C import _are_functorch_transforms_active, _get_tracing_state
-from torch._C._functorch import is_legacy_batchedtensor
 from torch._prims_common import suggest_memory_format
-from torch.compiler import is_dynamo_compiling
 
-from fastdrop._devices import cpu
-from fastdrop._devices.kernels import FLOATS, has_kernel, has_memory
-from fastdrop._ops import modes
-from fastdrop._ops.autograd import is_recorded
+from fastdrop._devices import kernels
+from fastdrop._ops.autograd import is_for_kernel
 from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.layout import has_memory
+from fastdrop._ops.modes import in_trace, in_transform, is_recorded
 
 
 @dynamo_skip
@@ -50,7 +47,7 @@ def apply(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Ten
 
 def decomposed(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Return the same by torch's operators."""
-    if _get_tracing_state() is None:  # in a trace sizes are tensors, of which torch does not answer this question
+    if not in_trace():  # in a trace sizes are tensors, of which torch does not answer this question
         keep = keep.contiguous(memory_format=suggest_memory_format(x))  # else the result would not be channels_last
     factor = scale.reshape([1] * x.dim())  # one without dimensions would be rounded to x's dtype on a GPU
     return torch.where(keep, (x * factor).to(x.dtype), 0)
@@ -58,14 +55,7 @@ def decomposed(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torc
 
 def takes(x: torch.Tensor) -> bool:
     """Return whether the kernel can read x, and nobody has to see it do so."""
-    if (
-        is_dynamo_compiling()
-        or _are_functorch_transforms_active()
-        or is_legacy_batchedtensor(x)
-        or modes.in_dispatch_mode_or_trace()
-    ):
-        return False
-    return has_kernel(x) and x.is_cpu and not x.is_neg() and has_memory(x)
+    return not in_transform() and is_for_kernel(x) and x.is_cpu and not x.is_neg() and has_memory(x)
 
 
 def _like(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -78,13 +68,12 @@ def apply_rows(x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tenso
     """Return the same of an x that the kernel takes for a dense mask of its rows; autograd does not see it."""
     x = x.contiguous()
     y = torch.empty_like(x)
-    cpu.run_masked_scale(FLOATS[x.dtype], x.data_ptr(), y.data_ptr(), keep.data_ptr(), x.numel(), scale, x.shape[-1])
+    kernels.masked_scale(x, keep, y, scale, row=x.shape[-1])
     return y
 
 
 def _run(x: torch.Tensor, keep: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     y = torch.empty_like(x)
     source = x if x.stride() == y.stride() else y.copy_(x)
-    mask = _like(y, keep)
-    cpu.run_masked_scale(FLOATS[x.dtype], source.data_ptr(), y.data_ptr(), mask.data_ptr(), x.numel(), scale.item())
+    kernels.masked_scale(source, _like(y, keep), y, scale.item())
     return y

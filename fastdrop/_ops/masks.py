@@ -1,15 +1,12 @@
-"""Masks by themselves: for users, and for members that apply them by torch's own operators."""
+"""Masks by themselves: for users, and for ops that apply them by torch's own operators."""
 
 from collections.abc import Sequence
 
 import torch
-from torch._C import _are_functorch_transforms_active
 
-from fastdrop._devices import kernels
-from fastdrop._keys import seeds
 from fastdrop._keys.key import Seed
-from fastdrop._ops import decompose, library, modes
-from fastdrop._ops.modes import is_exported
+from fastdrop._ops import decompose, draws, library
+from fastdrop._ops.dispatch import route_mask
 
 
 def mask(
@@ -25,11 +22,12 @@ def mask(
 
     It is that of a seed, or of a fresh one where seed is None. It counts its elements row by row, from start on.
     """
-    if seed is None and generator is None and is_exported():
-        return decompose.mask_by_torchs_draws(shape, p, where.device)
-    in_graph = modes.in_graph()
-    if seed is None and (in_graph or _are_functorch_transforms_active()):
-        seed = seeds.draw_tensor(generator, where)
-    if in_graph or (_are_functorch_transforms_active() and isinstance(seed, torch.Tensor)):  # one of a batch, maybe
-        return library.mask(shape, p, seed, offset, start, where.device)  # type: ignore[arg-type]
-    return kernels.mask(shape, p, seeds.resolve(where, seed, generator), offset, start, device=where.device)
+    device = where.device
+    return route_mask(
+        where,
+        seed,
+        generator,
+        by_torchs_draws=lambda: decompose.mask_by_torchs_draws(shape, p, device),
+        by_operator=lambda fresh: library.mask_operator(shape, p, fresh, offset, start, device),
+        by_kernel=lambda fresh: draws.mask(shape, p, fresh, offset, start, device=device),
+    )

@@ -1,4 +1,4 @@
-"""Who watches, traces or exports what is computed. What torch is asked of this, it is asked here.
+"""Who watches, traces, transforms, records or exports what is computed. What torch is asked of this, it is asked here.
 
 What leaves this process, in programs that torch.export makes, in traces of torch.jit and so in ONNX, holds torch's own
 operators: where it runs there may be no fastdrop, and what reads it (exporters, quantizers, passes that switch to eval)
@@ -8,15 +8,51 @@ knows torch's. Ours stays in it only for a key, which torch's operators do not t
 from typing import Final
 
 import torch
-from torch._C import _get_dispatch_mode, _get_tracing_state, _len_torch_dispatch_stack, _TorchDispatchModeKey
+from torch._C import (
+    DispatchKey,
+    _are_functorch_transforms_active,
+    _dispatch_tls_is_dispatch_key_included,
+    _get_dispatch_mode,
+    _get_tracing_state,
+    _len_torch_dispatch_stack,
+    _TorchDispatchModeKey,
+)
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.autograd import forward_ad
 from torch.compiler import assume_constant_result, is_dynamo_compiling
+from torch.utils._python_dispatch import _disable_current_modes
 
 GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
+
+is_compiling: Final = is_dynamo_compiling  # whether Dynamo traces the code that asks; it knows the question
+in_transform: Final = _are_functorch_transforms_active  # whether a transform of torch.func is active
+is_legacy_batch: Final = is_legacy_batchedtensor  # whether torch's older vmap, that of is_grads_batched, made a tensor
+unseen: Final = _disable_current_modes  # a context in which no dispatch mode sees what is done
+
+
+def in_trace() -> bool:
+    """Return whether torch.jit.trace follows operators."""
+    return _get_tracing_state() is not None
+
+
+def in_dispatch_mode() -> bool:
+    """Return whether a dispatch mode follows operators."""
+    return bool(_len_torch_dispatch_stack())
 
 
 def in_dispatch_mode_or_trace() -> bool:
     """Return whether a dispatch mode or a trace follows operators, and would not see what a kernel does."""
     return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
+
+
+def in_fake_mode() -> bool:
+    """Return whether operators run on fake tensors."""
+    return _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None
+
+
+def in_python_dispatcher() -> bool:
+    """Return whether the dispatcher prefers kernels written in Python, as it does in compilation."""
+    return _dispatch_tls_is_dispatch_key_included(DispatchKey.PythonDispatcher)
 
 
 def in_graph_tracing() -> bool:
@@ -36,9 +72,29 @@ def is_exported() -> bool:
     if not in_dispatch_mode_or_trace():
         return False
     mode = _get_dispatch_mode(_TorchDispatchModeKey.FUNCTIONAL)
-    return _get_tracing_state() is not None or _is_exporting() or (mode is not None and mode.export)
+    return in_trace() or _is_exporting() or (mode is not None and mode.export)
 
 
 @assume_constant_result  # type: ignore[untyped-decorator]  # some versions' Dynamo takes the question for a yes
 def _is_exporting() -> bool:
     return torch.compiler.is_exporting()
+
+
+def in_forward_ad() -> bool:
+    """Return whether tangents may come with tensors."""
+    return forward_ad._current_level >= 0
+
+
+def is_recorded(x: torch.Tensor) -> bool:
+    """Return whether a graph or a tangent has to know of an operation on x."""
+    return (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
+
+
+def is_functional(x: torch.Tensor) -> bool:
+    """Return whether x stands for a tensor that torch.func.functionalize never changes: it has no memory."""
+    return torch._is_functional_tensor(x)
+
+
+def is_zero(x: torch.Tensor) -> bool:
+    """Return whether x is one of the zeros without memory that autograd's forward mode makes."""
+    return x._is_zerotensor()

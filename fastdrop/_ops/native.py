@@ -10,10 +10,10 @@ from fastdrop._ops import decompose
 from fastdrop._ops.variants import Variant
 
 
-def native(variant: Variant, x: Any, p: float, inplace: bool) -> torch.Tensor:
+def native(variant: Variant, x: Any, parameter: float, inplace: bool) -> torch.Tensor:
     """Return what torch has of this name, or raise its error; where it has nothing, raise one of ours."""
     if variant.native is not None:
-        return variant.native(x, p, True, inplace)
+        return variant.native(x, parameter, True, inplace)
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{variant.name} needs a tensor, but got {shown(x)}")
     kind = "a nested tensor" if x.is_nested else f"{x.dtype}, {x.layout}"
@@ -21,10 +21,10 @@ def native(variant: Variant, x: Any, p: float, inplace: bool) -> torch.Tensor:
 
 
 def by_torchs_draws(
-    variant: Variant, x: torch.Tensor, p: float, inplace: bool, noise_shape: NoiseShape
+    variant: Variant, x: torch.Tensor, parameter: float, inplace: bool, noise_shape: NoiseShape
 ) -> torch.Tensor:
-    """Return native's result, or where torch has none the member's, by random operators of torch's own."""
+    """Return native's result, or where torch has none the variant's, by random operators of torch's own."""
     if variant.native is not None:
-        return native(variant, x, p, inplace)
-    y = decompose.run_by_torchs_draws(variant.formula, x, p, noise_shape)
+        return native(variant, x, parameter, inplace)
+    y = decompose.run_by_torchs_draws(variant.formula, x, parameter, noise_shape)
     return x.copy_(y) if inplace else y

@@ -1,38 +1,32 @@
 """Torch's own dropout operators by our kernels: what `install` puts into torch's dispatcher.
 
-`override` makes of a member of the family what the dispatcher calls for torch's operator of that name: ours for a plain
-tensor in training; every other call goes to torch's own kernel as it came.
+`override` makes of a variant what the dispatcher calls for torch's operator of that name: in training that is the router
+of all ops, with torch's own kernel for what is not ours; every other call goes to torch's kernel as it came.
 """
 
 from collections.abc import Callable, Container
 from typing import Any, Final
 
 import torch
-from torch._C import _are_functorch_transforms_active
 
-from fastdrop._devices import kernels
 from fastdrop._devices.kernels import FLOATS, PLAIN, has_kernel
-from fastdrop._keys import seeds
 from fastdrop._keys.broadcast import channels_of
 from fastdrop._keys.key import Key
-from fastdrop._ops import autograd, library
+from fastdrop._ops import draws
+from fastdrop._ops.dispatch import route
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, counting_strides_of
-from fastdrop._ops.modes import in_dispatch_mode_or_trace, in_graph_tracing, is_exported
-from fastdrop._ops.variants import ALPHA_DROPOUT, DROPOUT, FEATURE_ALPHA_DROPOUT, FEATURE_DROPOUT
+from fastdrop._ops.modes import in_graph_tracing, in_transform, is_exported
+from fastdrop._ops.resolve import resolve
+from fastdrop._ops.variants import DROPOUT, VARIANTS
 
 BERNOULLI: Final = "bernoulli_.float"
 BERNOULLI_DTYPES: Final = {*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 BERNOULLI_FROM: Final = 2048  # elements, below which torch's own is as fast
 
-MEMBERS: Final = {
-    "dropout": DROPOUT,
-    "alpha_dropout": ALPHA_DROPOUT,
-    "feature_dropout": FEATURE_DROPOUT,
-    "feature_alpha_dropout": FEATURE_ALPHA_DROPOUT,
-}
+OVERRIDDEN: Final = {variant.operator: variant for variant in VARIANTS if variant.operator is not None}
 NATIVE_DROPOUT: Final = "native_dropout"
-OPERATORS: Final = frozenset([*MEMBERS, *(f"{name}_" for name in MEMBERS), NATIVE_DROPOUT])
+OPERATORS: Final = frozenset([*OVERRIDDEN, *(f"{name}_" for name in OVERRIDDEN), NATIVE_DROPOUT])
 
 Kernel = Callable[..., Any]  # takes the arguments of torch's operator
 
@@ -57,36 +51,18 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         return _bernoulli_(native, enabled)
     if name == NATIVE_DROPOUT:
         return _native_dropout(native, enabled)
-    variant, inplace, by_channels = MEMBERS[name.rstrip("_")], name.endswith("_"), name.startswith("feature")
+    inplace, by_channels = name.endswith("_"), name.startswith("feature")
+    variant = OVERRIDDEN[name.rstrip("_")]._replace(native=lambda x, p, train, _: native(x, p, train))
 
     @dynamo_skip
     def kernel(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
-        if name not in enabled or not (train and 0.0 < p < 1.0) or _are_functorch_transforms_active():
+        if name not in enabled or not (train and 0.0 < p < 1.0) or in_transform():
             return native(x, p, train)  # type: ignore[no-any-return]  # a transform comes here from within an operator
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
-        watched = in_dispatch_mode_or_trace()
-        if watched and is_exported():
-            return native(x, p, train)  # type: ignore[no-any-return]
-        if watched and in_graph_tracing() and library.takes(x):
-            noise_shape = channels_of(x.shape) if by_channels else None
-            return library.drop(variant, x, p, inplace, noise_shape, None, 0, None)
-        if not has_kernel(x) or x.numel() == 0:
-            return native(x, p, train)  # type: ignore[no-any-return]
-        if watched:
-            y = autograd.composite_drop(variant.formula, x, _fresh_key(x, p, by_channels, watched))
-            return x.copy_(y) if inplace else y
-        drop = autograd.drop_ if inplace else autograd.recorded_drop
-        return drop(variant.formula, x, _fresh_key(x, p, by_channels))
+        return route(variant, x, p, inplace, channels_of(x.shape) if by_channels else None, None, 0, None)
 
     return kernel
-
-
-def _fresh_key(x: torch.Tensor, p: float, by_channels: bool = False, watched: bool = False) -> Key:
-    seed = seeds.draw() if x.is_cpu and not watched else seeds.resolve(x, None, None)
-    if by_channels:
-        return p, seed, 0, None, channels_of(x.shape)
-    return p, seed, 0, None if x.is_contiguous() else counting_strides_of(x), None
 
 
 def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
@@ -98,15 +74,15 @@ def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:
             return native(x, p, train)  # type: ignore[no-any-return]
         if is_exported() or in_graph_tracing():
             return native(x, p, train)  # type: ignore[no-any-return]
-        key = _fresh_key(x, p)
-        return compute("dropout", x, key), _mask_of(x, key)
+        key = p, resolve(x, None, None), 0, counting_strides_of(x), None
+        return compute(DROPOUT.formula, x, key), _mask_of(x, key)
 
     return kernel
 
 
 def _mask_of(x: torch.Tensor, key: Key) -> torch.Tensor:
     p, seed, offset, counted_by, _ = key
-    return kernels.mask(x.shape, p, seed, offset, strides=counted_by, device=x.device)
+    return draws.mask(x.shape, p, seed, offset, strides=counted_by, device=x.device)
 
 
 def _bernoulli_(native: Kernel, enabled: Container[str]) -> Kernel:
@@ -116,7 +92,7 @@ def _bernoulli_(native: Kernel, enabled: Container[str]) -> Kernel:
     def kernel(x: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
         is_plain = type(x) in PLAIN and x.dtype in BERNOULLI_DTYPES
         if BERNOULLI in enabled and is_plain and 0.0 < p < 1.0 and x.numel() >= BERNOULLI_FROM:
-            return x.copy_(_mask_of(x, (1 - p, seeds.resolve(x, None, generator), 0, counting_strides_of(x), None)))
+            return x.copy_(_mask_of(x, (1 - p, resolve(x, None, generator), 0, counting_strides_of(x), None)))
         return native(x, p, generator=generator)  # type: ignore[no-any-return]
 
     return kernel

@@ -11,6 +11,7 @@ import torch
 from torch._C import DispatchKey
 
 from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.modes import in_python_dispatcher
 from fastdrop._patch import aten
 from fastdrop._version import __version__
 from fastdrop_kernels.locks import held_by_forks
@@ -167,6 +168,6 @@ def _override(library: Any, name: str, key: str) -> None:
 
 def _composite(operator: Any, native: Callable[..., Any], *args: Any) -> Any:
     """Call a kernel that is made of other operators: where compilation looks for them, its own in Python."""
-    if torch._C._dispatch_tls_is_dispatch_key_included(DispatchKey.PythonDispatcher):
+    if in_python_dispatcher():
         return operator.py_kernels.get(COMPOSITE, partial(native, NO_KEYS))(*args)
     return native(NO_KEYS, *args)

@@ -8,17 +8,13 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from fastdrop import modules
 from fastdrop._keys.arguments import shown
+from fastdrop._ops.variants import VARIANTS
 from fastdrop.modules.keyed import LEAF
 
 __all__ = ["Report", "replace", "restore"]
 
 REPLACEMENTS: Final[dict[type[torch.nn.Module], type[torch.nn.Module]]] = {
-    torch.nn.Dropout: modules.Dropout,
-    torch.nn.Dropout1d: modules.Dropout1d,
-    torch.nn.Dropout2d: modules.Dropout2d,
-    torch.nn.Dropout3d: modules.Dropout3d,
-    torch.nn.AlphaDropout: modules.AlphaDropout,
-    torch.nn.FeatureAlphaDropout: modules.FeatureAlphaDropout,
+    getattr(torch.nn, name): getattr(modules, name) for variant in VARIANTS for name in variant.modules
 }
 """What objects of exactly this class become; what their new class has more is a default of that class."""
 

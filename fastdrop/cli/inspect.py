@@ -5,9 +5,10 @@ from collections import Counter
 from typing import Any, Final
 
 from fastdrop.cli import gpu
-from fastdrop_kernels.cuda.cubins import KERNELS, ptx
+from fastdrop_kernels.cuda.cubins import ptx
 from fastdrop_kernels.cuda.disassembly import Access, accesses, called, histogram, local_accesses
 from fastdrop_kernels.cuda.inspect import Report, inspect
+from fastdrop_kernels.names import KERNELS
 
 DTYPES: Final = {name: [dtype for n, dtype in KERNELS if n == name] for name, _ in KERNELS}
 PREFERRED: Final = "float32"  # where a kernel has several dtypes

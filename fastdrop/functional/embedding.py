@@ -1,12 +1,10 @@
 """Dropout of whole words of an embedding."""
 
 import torch
-from torch._C import _are_functorch_transforms_active, _get_tracing_state
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_key, check_probability
-from fastdrop._ops import embedding, masks, modes
+from fastdrop._ops import embedding
 
 
 def embedding_dropout(
@@ -102,9 +100,4 @@ def drop_words(
         return rows
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
-    is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
-    in_graph = modes.in_graph() or _get_tracing_state() is not None
-    if in_graph or _are_functorch_transforms_active() or not is_of_words:
-        kept = masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)
-        return embedding.decomposed(rows, words, kept, p)
-    return embedding.drop(rows, words, (vocabulary, p, seeds.resolve(rows, chosen, generator), offset))
+    return embedding.drop(rows, words, vocabulary, p, chosen, offset, generator)

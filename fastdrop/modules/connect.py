@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.compiler import is_dynamo_compiling
 from torch.nn.parameter import is_lazy
 
 from fastdrop import functional
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_probability
 from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.modes import is_compiling
 from fastdrop.modules.views import Change, Substitution
 from fastdrop.modules.weights import default_weights, weights_of
 from fastdrop.modules.wrapper import Wrapper
@@ -111,7 +111,7 @@ class DropConnect(Wrapper):
         """Return the module's result; seed and offset as in `functional.dropout`."""
         if not self.training or self.p == 0.0:
             return self.wrapped(*args, **kwargs)
-        if not is_dynamo_compiling():
+        if not is_compiling():
             return self._run(args, kwargs, seed, offset)
         dropped: dict[str, torch.Tensor] = {}
         seen: list[torch.Tensor] = []

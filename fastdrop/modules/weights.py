@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
-from torch.compiler import is_dynamo_compiling
 from torch.nn import Module, ModuleDict
 
+from fastdrop._ops.modes import is_compiling
 from fastdrop.modules.wrapper import unwrapped
 
 RECURRENT: Final = (torch.nn.RNNBase, torch.nn.RNNCellBase)
@@ -72,7 +72,7 @@ def _add_default(module: Module, prefix: str, found: dict[str, Weight], memo: se
         if "weight" in name and _counts(owner, name, parameter, memo):
             whole = name.rpartition("_")[0] if name.endswith(INGREDIENTS) else name
             # The compiler warns of a look at what is computed; it has no views of modules, and leaves this to Python.
-            is_computed = whole != name and (is_dynamo_compiling() or whole in vars(owner))
+            is_computed = whole != name and (is_compiling() or whole in vars(owner))
             name = whole if is_computed else name
             found[prefix + name] = Weight(prefix + name, owner, name, None if is_computed else getattr(owner, name))
     for name, originals in parametrizations.items():

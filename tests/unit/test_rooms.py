@@ -11,22 +11,22 @@ import fastdrop_kernels
 
 PACKAGES = (Path(fastdrop.__file__).parent, Path(fastdrop_kernels.__file__).parent)
 BELOW = {  # room -> the rooms that it may import
-    "fastdrop.cli": "fastdrop fastdrop.bench fastdrop._devices "
+    "fastdrop.cli": "fastdrop fastdrop.bench fastdrop._ops fastdrop._devices "
     "fastdrop_kernels fastdrop_kernels.cpu fastdrop_kernels.cuda",
     "fastdrop.bench": "fastdrop fastdrop.functional fastdrop._devices",
     "fastdrop": "fastdrop.cli fastdrop.functional fastdrop.modules fastdrop._patch fastdrop._monte_carlo "
-    "fastdrop._keys fastdrop._devices fastdrop_kernels.formulas",
+    "fastdrop._ops fastdrop._keys fastdrop._devices",
     "fastdrop._monte_carlo": "fastdrop._patch fastdrop._keys",
     "fastdrop._patch": "fastdrop fastdrop.modules fastdrop._ops fastdrop._keys fastdrop._devices fastdrop_kernels",
     "fastdrop.modules": "fastdrop.functional fastdrop._ops fastdrop._keys",
     "fastdrop.functional": "fastdrop._ops fastdrop._keys",
-    "fastdrop._ops": "fastdrop._devices fastdrop._keys fastdrop_kernels.cpu fastdrop_kernels.formulas",
+    "fastdrop._ops": "fastdrop._devices fastdrop._keys fastdrop_kernels fastdrop_kernels.cpu fastdrop_kernels.formulas",
     "fastdrop._devices": "fastdrop._keys fastdrop_kernels fastdrop_kernels.cpu fastdrop_kernels.cuda",
     "fastdrop._keys": "fastdrop_kernels",
     "fastdrop_kernels.cpu": "fastdrop_kernels fastdrop_kernels.formulas",
     "fastdrop_kernels.cuda": "fastdrop_kernels fastdrop_kernels.formulas",
     "fastdrop_kernels.formulas": "fastdrop_kernels",
-    "fastdrop_kernels": "",
+    "fastdrop_kernels": "fastdrop_kernels.formulas",
 }
 OF_THE_PACKAGE = {"fastdrop._version", "fastdrop._warmup", "fastdrop.warmup"}  # files in fastdrop/ itself
 

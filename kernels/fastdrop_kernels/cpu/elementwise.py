@@ -6,13 +6,8 @@ long again. What is to be read is asked for some pieces ahead, as no prefetcher 
 made: on a Zen 5 that takes arrays beyond the cache from 2.2 to 1.1 times a copy's time; on a Zen 4 it changes nothing.
 
 A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
-caching and launching know no more of it. ``arguments`` are 64-bit words:
-
-    x, y      addresses of the first element
-    start     index in the mask stream of the first element
-    count     elements
-    seed, offset, p (the bits of a float64)
-    repeat, inner   how a mask is broadcast (see repeated_rows.py and segments.py)
+caching and launching know no more of it. ``arguments`` are 64-bit words: those of ``fastdrop_kernels/launch.py``, in its
+order.
 """
 
 from typing import Any, Final
@@ -27,6 +22,7 @@ from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch,
 from fastdrop_kernels.cpu.philox import fill
 from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
+from fastdrop_kernels.launch import COUNT, OFFSET, PARAMETER, SEED, START, X, Y
 
 u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
@@ -73,8 +69,8 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     itemsize = u64(np.dtype(storage).itemsize)
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
-        x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
-        seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
+        x_address, y_address, start, count = arguments[X], arguments[Y], arguments[START], arguments[COUNT]
+        seed, offset, p = arguments[SEED], arguments[OFFSET], float64_from_bits(arguments[PARAMETER])
         factors = factors_of(p, compute)
         p32 = u64(np.rint(p * 2.0**32))
         nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)

@@ -18,6 +18,7 @@ from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch,
 from fastdrop_kernels.cpu.philox import fill
 from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import NormalFormula
+from fastdrop_kernels.launch import COUNT, OFFSET, PARAMETER, SEED, START, X, Y
 from fastdrop_kernels.normal import logarithm, normal, tail_of
 
 u64 = np.uint64
@@ -58,9 +59,9 @@ def kernel(formula: NormalFormula, dtype: str, traits: DTypeTraits) -> Any:
     itemsize = u64(np.dtype(storage).itemsize)
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
-        x_address, y_address, start, count = arguments[0], arguments[1], arguments[2], arguments[3]
-        seed, offset, p = arguments[4], arguments[5], float64_from_bits(arguments[6])
-        factors = factors_of(p, compute)
+        x_address, y_address, start, count = arguments[X], arguments[Y], arguments[START], arguments[COUNT]
+        seed, offset = arguments[SEED], arguments[OFFSET]
+        factors = factors_of(float64_from_bits(arguments[PARAMETER]), compute)
         buffer, room = stack_words(WORDS_PER_PIECE), stack_words(WORDS_PER_PIECE)
         words, logarithms = address_of(buffer), address_of(room)
         nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)

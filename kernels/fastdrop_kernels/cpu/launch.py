@@ -13,9 +13,25 @@ from fastdrop_kernels.casts import float64_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
 from fastdrop_kernels.cpu.elementwise import BLOCK
 from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, fence, stack_words
+from fastdrop_kernels.launch import (
+    COUNT,
+    INNER,
+    OFFSET,
+    PARAMETER,
+    REPEAT,
+    SECOND,
+    SEED,
+    SEED_ADDRESS,
+    START,
+    THIRD,
+    Launch,
+    X,
+    Y,
+)
 
 u64 = np.uint64
-SHARED: Final = 15  # words that the threads share: a kernel's arguments (see elementwise.py), then what `share` needs
+SHARED: Final = 18  # words that the threads share: a kernel's arguments, then what `share` needs
+KERNEL_ADDRESS, FIRST, BLOCKS, WANTED, THREAD_NUM, NUM_THREADS = range(12, SHARED)
 
 call_kernel = c_function(KERNEL.return_type, *KERNEL.args)
 call_gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)
@@ -32,45 +48,54 @@ class OpenMP(NamedTuple):
 
 def share(shared: Any) -> None:
     """Run the calling OpenMP thread's share of the blocks; threads beyond those that are wanted have none."""
-    kernel, first, blocks, wanted = shared[9], shared[10], shared[11], shared[12]
-    thread, threads = u64(call_omp_get(shared[13], ())), min(wanted, u64(call_omp_get(shared[14], ())))
+    first, blocks = shared[FIRST], shared[BLOCKS]
+    thread = u64(call_omp_get(shared[THREAD_NUM], ()))
+    threads = min(shared[WANTED], u64(call_omp_get(shared[NUM_THREADS], ())))
     if thread < threads:
         last = first + blocks * (thread + u64(1)) // threads
-        call_kernel(kernel, (shared, first + blocks * thread // threads, last))
-        fence()  # what went past the caches arrives before whoever waits is told
+        call_kernel(shared[KERNEL_ADDRESS], (shared, first + blocks * thread // threads, last))
+        fence()  # non-temporal stores arrive before whoever waits is told
 
 
 @inlined
-def pack(
-    shared: Any, x: Any, y: Any, start: Any, count: Any, seed: Any, offset: Any, p: Any, repeat: Any, inner: Any
-) -> Any:
-    """Write a kernel's arguments; return its first block and the one after its last."""
-    shared[0], shared[1], shared[2], shared[3] = u64(x), u64(y), u64(start), u64(count)
-    shared[4], shared[5], shared[6] = u64(seed), u64(offset), float64_bits(p)
-    shared[7], shared[8] = u64(repeat), u64(inner)
+def pack(shared: Any, launch: Any) -> None:
+    """Write a kernel's arguments."""
+    x, y, second, third, start, count, seed, seed_address, offset, parameter, repeat, inner = launch
+    shared[X], shared[Y], shared[SECOND], shared[THIRD] = u64(x), u64(y), u64(second), u64(third)
+    shared[START], shared[COUNT] = u64(start), u64(count)
+    shared[SEED], shared[SEED_ADDRESS], shared[OFFSET] = u64(seed), u64(seed_address), u64(offset)
+    shared[PARAMETER], shared[REPEAT], shared[INNER] = float64_bits(parameter), u64(repeat), u64(inner)
+
+
+@inlined
+def blocks_of(start: Any, count: Any) -> Any:
+    """Return the first block of the mask stream that elements lie in, and the one after the last."""
     return u64(start) // BLOCK, (u64(start) + u64(count) + BLOCK - u64(1)) // BLOCK
 
 
 @compiled_entry
-def run_serial(
-    kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float, repeat: int, inner: int
-) -> None:
-    """Run a kernel on `count` elements in the calling thread, without the GIL.
-
-    kernel: address from `kernels.address`; x, y: addresses of the first element (equal to work in place); start: its
-    index in the stream; seed, offset: 64 bits each, as signed integers; p: drop probability;
-    repeat, inner: how a mask is broadcast, for kernels that do.
-    """
+def run_serial(kernel: int, launch: Launch) -> None:
+    """Run a kernel in the calling thread, without the GIL; kernel: an address of `registry`."""
     shared = stack_words(SHARED)
-    first, last = pack(shared, x, y, start, count, seed, offset, p, repeat, inner)
+    pack(shared, launch)
+    first, last = blocks_of(launch[START], launch[COUNT])
     call_kernel(u64(kernel), (shared, first, last))
     fence()  # as above
 
 
 @compiled_entry
+def run_blocks(kernel: int, launch: Launch, first: int, last: int) -> None:
+    """Run a kernel as `run_serial` does, on those of its elements that lie in blocks from `first` to before `last`."""
+    shared = stack_words(SHARED)
+    pack(shared, launch)
+    call_kernel(u64(kernel), (shared, u64(first), u64(last)))
+    fence()  # as above
+
+
+@compiled_entry
 def run_parallel(
-    kernel: int, x: int, y: int, start: int, count: int, seed: int, offset: int, p: float, repeat: int, inner: int,
-    threads: int, team: int, worker: int, gomp_parallel: int, thread_num: int, num_threads: int,
+    kernel: int, launch: Launch, threads: int, team: int, worker: int,
+    gomp_parallel: int, thread_num: int, num_threads: int,
 ) -> None:  # fmt: skip
     """Run a kernel as `run_serial` does, on `threads` threads of a team; worker: address of `share`; then an `OpenMP`.
 
@@ -78,9 +103,10 @@ def run_parallel(
     leaves out, and the next larger one has to start them again.
     """
     shared = stack_words(SHARED)
-    first, last = pack(shared, x, y, start, count, seed, offset, p, repeat, inner)
-    shared[9], shared[10], shared[11] = u64(kernel), first, last - first
-    shared[12], shared[13], shared[14] = u64(threads), u64(thread_num), u64(num_threads)
+    pack(shared, launch)
+    first, last = blocks_of(launch[START], launch[COUNT])
+    shared[KERNEL_ADDRESS], shared[FIRST], shared[BLOCKS] = u64(kernel), first, last - first
+    shared[WANTED], shared[THREAD_NUM], shared[NUM_THREADS] = u64(threads), u64(thread_num), u64(num_threads)
     call_gomp_parallel(u64(gomp_parallel), (u64(worker), shared, np.uint32(team), np.uint32(0)))
 
 

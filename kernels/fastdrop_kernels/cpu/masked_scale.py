@@ -1,7 +1,7 @@
 """The loops for a mask that lies in memory, a byte an element or a row: y = x * scale where kept, else +0.
 
-Of a kernel's arguments (see elementwise.py), `seed` is the address of the mask's bytes here, `p` the scale, and
-`inner` the length of a row. A row that is dropped is not read.
+Of a kernel's arguments, SECOND is the address of the mask's bytes, PARAMETER the scale, and INNER the length of a row. A
+row that is dropped is not read.
 """
 
 from typing import Any
@@ -16,6 +16,7 @@ from fastdrop_kernels.cpu.elementwise import BLOCK
 from fastdrop_kernels.cpu.intrinsics import load, pointer, store
 from fastdrop_kernels.cpu.segments import cut, drop
 from fastdrop_kernels.cpu.stores import use_nontemporal, write
+from fastdrop_kernels.launch import COUNT, INNER, PARAMETER, SECOND, START, X, Y
 
 u64 = np.uint64
 
@@ -44,14 +45,14 @@ def kernel(dtype: str, traits: DTypeTraits) -> Any:
     itemsize = u64(np.dtype(storage).itemsize)
 
     def apply(arguments: Any, first_block: Any, last_block: Any) -> None:
-        start, count, scale = arguments[2], arguments[3], compute(float64_from_bits(arguments[6]))
+        start, count, scale = arguments[START], arguments[COUNT], compute(float64_from_bits(arguments[PARAMETER]))
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
-        x, y = arguments[0] + (first - start) * itemsize, arguments[1] + (first - start) * itemsize
+        x, y = arguments[X] + (first - start) * itemsize, arguments[Y] + (first - start) * itemsize
         nontemporal = use_nontemporal(x, y, count * itemsize, u64(0))
-        these = arguments[4] + first, scale, narrow(compute(0)), widen, narrow
+        these = arguments[SECOND] + first, scale, narrow(compute(0)), widen, narrow
         write(select, storage, itemsize, x, y, end - first, nontemporal, these)
 
-    return compile_callback(KERNEL, apply, f"stored_{dtype}")
+    return compile_callback(KERNEL, apply, f"masked_scale_{dtype}")
 
 
 def rows_kernel(dtype: str, traits: DTypeTraits) -> Any:
@@ -60,13 +61,13 @@ def rows_kernel(dtype: str, traits: DTypeTraits) -> Any:
     itemsize = u64(np.dtype(storage).itemsize)
 
     def apply(arguments: Any, first_block: Any, last_block: Any) -> None:
-        start, count, length = arguments[2], arguments[3], arguments[8]
-        scale, zero = compute(float64_from_bits(arguments[6])), narrow(compute(0))
-        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
+        start, count, length = arguments[START], arguments[COUNT], arguments[INNER]
+        scale, zero = compute(float64_from_bits(arguments[PARAMETER])), narrow(compute(0))
+        x_address, y_address = arguments[X] - start * itemsize, arguments[Y] - start * itemsize  # of element 0
         nontemporal = use_nontemporal(x_address, y_address, count * itemsize, length * itemsize)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
         last_row = (end + length - u64(1)) // length
-        keep = carray(pointer(arguments[4], np.uint8), (last_row,))
+        keep = carray(pointer(arguments[SECOND], np.uint8), (last_row,))
         for row in range(first // length, last_row):
             here, n = cut(row, length, first, end)
             x, y = x_address + here * itemsize, y_address + here * itemsize
@@ -75,4 +76,4 @@ def rows_kernel(dtype: str, traits: DTypeTraits) -> Any:
             else:
                 write(drop, storage, itemsize, x, y, n, nontemporal, zero)
 
-    return compile_callback(KERNEL, apply, f"stored_rows_{dtype}")
+    return compile_callback(KERNEL, apply, f"masked_scale_rows_{dtype}")

@@ -6,39 +6,32 @@ from typing import Any, Final
 from fastdrop_kernels.cpu import elementwise, gaussian, masked_scale, repeated_rows, segments
 from fastdrop_kernels.cpu.compiler import inlined
 from fastdrop_kernels.cpu.dtypes import BYTE, TRAITS
-from fastdrop_kernels.formulas import FORMULAS, NormalFormula, formula_name
+from fastdrop_kernels.formulas import FORMULAS, NormalFormula
+from fastdrop_kernels.names import ELEMENTS, REPEATED_ROWS, SEGMENTS, split
 
 for formula in FORMULAS.values():
     for function in formula[2:]:
         inlined(function)
 
-
-LOOPS: Final = {
-    "": elementwise.kernel,
-    "runs_": segments.kernel,
-    "rows_": repeated_rows.kernel,
-}  # how a mask lies over elements
+LOOPS: Final = {ELEMENTS: elementwise.kernel, SEGMENTS: segments.kernel, REPEATED_ROWS: repeated_rows.kernel}
+MASKED_SCALE: Final = {"masked_scale": masked_scale.kernel, "masked_scale_rows": masked_scale.rows_kernel}
 
 
 def compiled(name: str, dtype: str) -> Any:
     """Return the C callback of a kernel for a dtype ("float32", ...; "bool" for a mask).
 
-    Its name is that of a formula, after one of `LOOPS`: "dropout", "runs_dropout", "rows_dropout".
+    name: see `names`; or, for a mask that lies in memory, of elements or of rows, one of `MASKED_SCALE`.
     """
-    formula, traits = FORMULAS[formula_name(name)], BYTE if dtype == "bool" else TRAITS[dtype]
+    traits = BYTE if dtype == "bool" else TRAITS[dtype]
+    if name in MASKED_SCALE:
+        return MASKED_SCALE[name](dtype, traits)
+    layout, formula = split(name)
     if isinstance(formula, NormalFormula):
         return gaussian.kernel(formula, dtype, traits)
-    return LOOPS[name.removesuffix(formula.name)](formula, dtype, traits)
-
-
-@functools.cache
-def masked_scale_address(dtype: str, of_rows: bool) -> int:
-    """Return the address of the kernel that applies a mask from memory, of elements or of rows."""
-    kernel = masked_scale.rows_kernel if of_rows else masked_scale.kernel
-    return int(kernel(dtype, TRAITS[dtype]).address)
+    return LOOPS[layout](formula, dtype, traits)
 
 
 @functools.cache
 def address(name: str, dtype: str) -> int:
-    """Return the kernel's address, for `launch.run` and `launch.run_parallel`."""
+    """Return the kernel's address, for the functions of `launch`."""
     return int(compiled(name, dtype).address)

@@ -18,6 +18,7 @@ from fastdrop_kernels.cpu.elementwise import AHEAD, BLOCK, HIGHEST_DRAW, PIECE, 
 from fastdrop_kernels.cpu.intrinsics import address_of, prefetch, stack_words
 from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
+from fastdrop_kernels.launch import COUNT, INNER, OFFSET, PARAMETER, REPEAT, SEED, START, X, Y
 
 u64 = np.uint64
 WORDS_PER_BLOCK: Final = stream.BLOCK // 4  # uint64 words of four 16-bit draws
@@ -31,16 +32,16 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     itemsize = u64(np.dtype(storage).itemsize)
 
     def rows(arguments: Any, first_block: Any, last_block: Any) -> None:
-        start, seed, offset, p = arguments[2], arguments[4], arguments[5], arguments[6]
-        repeat, inner = arguments[7], arguments[8]
-        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
-        p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
-        factors = factors_of(float64_from_bits(p), compute)
-        nontemporal = use_nontemporal(x_address, y_address, arguments[3] * itemsize, inner * itemsize)
+        start, count, seed, offset = arguments[START], arguments[COUNT], arguments[SEED], arguments[OFFSET]
+        repeat, inner, p = arguments[REPEAT], arguments[INNER], float64_from_bits(arguments[PARAMETER])
+        x_address, y_address = arguments[X] - start * itemsize, arguments[Y] - start * itemsize  # of element 0
+        p32 = u64(np.rint(p * 2.0**32))
+        factors = factors_of(p, compute)
+        nontemporal = use_nontemporal(x_address, y_address, count * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
         distance = inner * itemsize if inner > BLOCK else max(inner * itemsize, AHEAD)
-        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
         while first < end:
             row, column = first // inner, first % inner
             together, last = u64(1), min(inner, column + end - first)
@@ -72,4 +73,4 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
                 draw += n
             first += (together - u64(1)) * inner + last - before
 
-    return compile_callback(KERNEL, rows, f"rows_{formula.name}_{dtype}")
+    return compile_callback(KERNEL, rows, f"repeated_rows_{formula.name}_{dtype}")

@@ -22,6 +22,7 @@ from fastdrop_kernels.cpu.elementwise import BLOCK, HIGHEST_DRAW, PIECE, WORDS_P
 from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
 from fastdrop_kernels.cpu.stores import LINE, NONTEMPORAL_MIN_BYTES, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
+from fastdrop_kernels.launch import COUNT, OFFSET, PARAMETER, REPEAT, SEED, START, X, Y
 
 u64 = np.uint64
 SHORT: Final = 1024  # bytes
@@ -72,21 +73,22 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     at_once = u64(2) * LINE // itemsize
 
     def runs(arguments: Any, first_block: Any, last_block: Any) -> None:
-        start, seed, offset, p, length = arguments[2], arguments[4], arguments[5], arguments[6], arguments[7]
-        x_address, y_address = arguments[0] - start * itemsize, arguments[1] - start * itemsize  # of element 0
-        p32 = u64(np.rint(float64_from_bits(p) * 2.0**32))
-        factors = factors_of(float64_from_bits(p), compute)
+        start, elements, seed, offset = arguments[START], arguments[COUNT], arguments[SEED], arguments[OFFSET]
+        length, p = arguments[REPEAT], float64_from_bits(arguments[PARAMETER])
+        x_address, y_address = arguments[X] - start * itemsize, arguments[Y] - start * itemsize  # of element 0
+        p32 = u64(np.rint(p * 2.0**32))
+        factors = factors_of(p, compute)
         scale, shift, fill = factors
         fill_value = narrow(dropped(compute(0), factors))
         words, zeros = stack_words(WORDS_PER_PIECE), stack_words(WORDS_PER_SHORT_RUN)
         draws = carray(pointer(address_of(words), np.uint16), (PIECE,))
         for i in range(WORDS_PER_SHORT_RUN):
             zeros[i] = u64(0)
-        is_large, is_short = arguments[3] * itemsize >= NONTEMPORAL_MIN_BYTES, length * itemsize <= u64(SHORT)
-        nontemporal = use_nontemporal(x_address, y_address, arguments[3] * itemsize, length * itemsize)
+        is_large, is_short = elements * itemsize >= NONTEMPORAL_MIN_BYTES, length * itemsize <= u64(SHORT)
+        nontemporal = use_nontemporal(x_address, y_address, elements * itemsize, length * itemsize)
         step = LINE if is_large or length * itemsize <= TINY else u64(0)  # asking in vain costs time too
         ahead = min(AHEAD // itemsize, length) if is_large else u64(0)
-        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + arguments[3])
+        first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + elements)
         while first < end:
             run = first // length
             count = min(PIECE - run % PIECE, (end - u64(1)) // length + u64(1) - run)
@@ -116,4 +118,4 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
                     write(drop, storage, itemsize, x, y, n, nontemporal, fill_value)
             first = (run + count) * length
 
-    return compile_callback(KERNEL, runs, f"runs_{formula.name}_{dtype}")
+    return compile_callback(KERNEL, runs, f"segments_{formula.name}_{dtype}")

@@ -5,22 +5,8 @@ cache folder filled on one machine serves another that has a driver but no CUDA 
 """
 
 import functools
-from typing import Final
 
 from fastdrop_kernels import cache
-from fastdrop_kernels.formulas import FORMULAS, NormalFormula
-
-FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
-KERNELS: Final = (  # name, dtype
-    *(
-        (loop + name, dtype)
-        for name, formula in FORMULAS.items()
-        if name != "mask"
-        for loop in (("",) if isinstance(formula, NormalFormula) else ("", "runs_", "rows_"))
-        for dtype in FLOATS
-    ),
-    ("mask", "bool"),
-)
 
 Capability = tuple[int, int]
 

@@ -32,6 +32,8 @@ ALL_LANES: Final = 0xFFFFFFFF
 PARAMETERS: Final = {
     "x": types.uint64,  # addresses of the first element
     "y": types.uint64,
+    "second": types.uint64,  # addresses of further tensors that are read
+    "third": types.uint64,
     "start": types.uint64,  # index in the mask stream of the first element
     "count": types.uint64,  # elements
     "seed": types.uint64,
@@ -85,8 +87,8 @@ def kernel(traits: DTypeTraits, highest_p32: int, of_tile: Any, of_element: Any)
     goes_on = of_warp if traits.lockstep > 1 else of_thread
 
     def grid(
-        x: Any, y: Any, start: Any, count: Any, seed: Any, seed_address: Any, offset: Any, p32: Any,
-        scale: Any, shift: Any, fill: Any, repeat: Any, inner: Any,
+        x: Any, y: Any, second: Any, third: Any, start: Any, count: Any, seed: Any, seed_address: Any, offset: Any,
+        p32: Any, scale: Any, shift: Any, fill: Any, repeat: Any, inner: Any,
     ) -> None:  # fmt: skip
         if seed_address != u64(0):
             seed = load(seed_address, u64)

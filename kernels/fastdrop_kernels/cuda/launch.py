@@ -15,8 +15,9 @@ from fastdrop_kernels import stream
 from fastdrop_kernels.cuda.cubins import cubin, entry_name
 from fastdrop_kernels.cuda.intrinsics import VECTOR_BYTES
 from fastdrop_kernels.cuda.packages import check_driver, core
-from fastdrop_kernels.formulas import FORMULAS, formula_name
+from fastdrop_kernels.launch import Launch
 from fastdrop_kernels.locks import held_by_forks
+from fastdrop_kernels.names import split
 
 THREADS: Final = 256  # of a block
 TILES_PER_THREAD: Final = 4  # in large launches: what a thread computes once it then uses four times
@@ -32,16 +33,16 @@ class Kernel(NamedTuple):
     handle: Any
     tile: int  # elements that a thread works on at a time
     multiprocessors: int
-    numbers: Callable[[float], tuple[int, float, float, float]]  # p -> (p32, scale, shift, fill), remembered
+    numbers: Callable[[float], tuple[int, float, float, float]]  # parameter -> (p32, scale, shift, fill), remembered
 
 
 def _numbers(name: str, dtype: str) -> Callable[[float], tuple[int, float, float, float]]:
-    compute, formula = np.float64 if dtype == "float64" else np.float32, FORMULAS[formula_name(name)]
+    compute, (_, formula) = np.float64 if dtype == "float64" else np.float32, split(name)
 
     @functools.lru_cache(maxsize=256)
-    def numbers(p: float) -> tuple[int, float, float, float]:
-        scale, shift, fill = map(float, formula.factors(p, compute))
-        return round(min(p, 1.0) * 2.0**32), scale, shift, fill
+    def numbers(parameter: float) -> tuple[int, float, float, float]:
+        scale, shift, fill = map(float, formula.factors(parameter, compute))
+        return round(min(parameter, 1.0) * 2.0**32), scale, shift, fill
 
     return numbers
 
@@ -102,21 +103,16 @@ def _config(count: int, tile: int, multiprocessors: int) -> Any:
     return core.LaunchConfig(grid=blocks(count, tile, multiprocessors), block=THREADS)
 
 
-def enqueue(
-    kernel: Kernel, stream_handle: int, x: int, y: int, start: int, count: int,
-    seed: int, offset: int, p: float, seed_address: int = 0, repeat: int = 0, inner: int = 0,
-) -> None:  # fmt: skip
-    """Launch a kernel on `count` elements; it runs when the stream comes to it.
+def enqueue(kernel: Kernel, stream_handle: int, launch: Launch) -> None:
+    """Put a kernel's run on a stream, which comes to it later.
 
-    kernel: of `load`, for the device that is current, as whoever switches devices sees to; stream_handle: the
-    driver's; x, y: addresses of the first element in device memory (equal to work in place); start: its index in the
-    mask stream; seed, offset: 64 bits each, as signed integers; p: drop probability; seed_address: if not 0, where in
-    device memory the seed is when the kernel runs; repeat, inner: how a mask is broadcast, for kernels that do.
+    kernel: of `load`, for the device that is current, as whoever switches devices sees to; stream_handle: the driver's.
     """
     device, handle, tile, multiprocessors, numbers = kernel
+    x, y, second, third, start, count, seed, seed_address, offset, parameter, repeat, inner = launch
     if device not in _thread.devices:
         make_current(device)
     core_launch(
         _stream(stream_handle, device), _config(count, tile, multiprocessors), handle,
-        x, y, start, count, seed, seed_address, offset, *numbers(p), repeat, inner,
+        x, y, second, third, start, count, seed, seed_address, offset, *numbers(parameter), repeat, inner,
     )  # fmt: skip

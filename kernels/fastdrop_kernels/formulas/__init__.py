@@ -8,7 +8,7 @@ from fastdrop_kernels.formulas.formula import IDENTITY, Formula, NormalFormula
 from fastdrop_kernels.formulas.gaussian import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from fastdrop_kernels.formulas.mask import MASK
 
-__all__ = ["FORMULAS", "IDENTITY", "Formula", "NormalFormula", "formula_name"]
+__all__ = ["FORMULAS", "IDENTITY", "Formula", "NormalFormula"]
 
 FORMULAS: Final[dict[str, Formula | NormalFormula]] = {
     formula.name: formula
@@ -22,8 +22,3 @@ FORMULAS: Final[dict[str, Formula | NormalFormula]] = {
         GAUSSIAN_NOISE,
     )
 }
-
-
-def formula_name(name: str) -> str:
-    """Return the formula of a kernel, whose name begins with how a mask lies over elements: "runs_", "rows_"."""
-    return name.removeprefix("runs_").removeprefix("rows_")

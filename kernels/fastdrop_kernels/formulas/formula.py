@@ -9,12 +9,13 @@ IDENTITY: Final = "identity"  # no formula: gradients and tangents of what only 
 class Formula(NamedTuple):
     """What an operation computes of one element, in the compute type (float32, or float64 for float64).
 
-    Plain functions of module level: each device compiles them its own way, and `factors` runs in Python too.
+    Plain functions of module level: each device compiles them its own way, and `factors` runs in Python too. Its
+    parameter is p, or what a formula has in place of it: a standard deviation.
     """
 
     name: str
     derivative: str  # name of the formula that makes gradients and tangents of it, linear in its element
-    factors: Callable[[Any, Any], Any]  # (p, compute class) -> (scale, shift, fill), once a call
+    factors: Callable[[Any, Any], Any]  # (parameter, compute class) -> (scale, shift, fill), once a call
     kept: Callable[[Any, Any], Any]  # (value, factors) -> result where the element is kept
     dropped: Callable[[Any, Any], Any]  # (value, factors) -> result where it is dropped
 

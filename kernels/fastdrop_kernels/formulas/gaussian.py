@@ -16,9 +16,9 @@ def relative_std(p: Any, compute: Any) -> Any:
     return compute(np.sqrt(np.float64(p) / np.float64(1 - p))), compute(0), compute(0)
 
 
-def absolute_std(p: Any, compute: Any) -> Any:
-    """Return p: it is the standard deviation itself."""
-    return compute(p), compute(0), compute(0)
+def absolute_std(std: Any, compute: Any) -> Any:
+    """Return the standard deviation itself."""
+    return compute(std), compute(0), compute(0)
 
 
 def multiplied(x: Any, z: Any, factors: Any) -> Any:
