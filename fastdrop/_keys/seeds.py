@@ -36,11 +36,7 @@ def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:
 def draw(generator: torch.Generator | None = None) -> Seed:
     """Return fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
     if generator is not None and generator.device.type != "cpu":
-        return (
-            _draw_cuda(generator)
-            if generator.device.type == "cuda"
-            else int(torch.randint(SEED_END, (), device=generator.device, generator=generator))
-        )
+        return _draw_cuda(generator) if generator.device.type == "cuda" else int(_draw_tensor(generator))
     try:
         cell, value = both = _cells.pop()
     except IndexError:
@@ -63,13 +59,17 @@ def _new_cell() -> Cell:
 def _draw_cuda(generator: torch.Generator) -> Seed:
     """Return a seed made of the generator's own and its count: that takes no kernel, nor waits for one."""
     if torch.cuda.is_current_stream_capturing():  # a seed taken now would be that of every replay
-        return torch.randint(SEED_END, (), device=generator.device, generator=generator)
+        return _draw_tensor(generator)
     if _advancing._is_owned():  # type: ignore[attr-defined]  # of a signal handler that came between those two calls
         return draw()
     with _advancing:
         offset = generator.get_offset()
         generator.set_offset(offset + PER_DRAW)
     return signed64((generator.initial_seed() + ODD * offset) % TWO_64, "seed")
+
+
+def _draw_tensor(generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(SEED_END, (), device=generator.device, generator=generator)
 
 
 def fold_in(seed: Seed | None, index: int) -> Seed | None:

@@ -136,8 +136,8 @@ def _derivative_at_level(ctx: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 # Function.apply binds an inspect.signature on every call, for functorch's sake; the C++ method below it does not.
-_apply: Any = super(torch.autograd.Function, DropFunction).apply
-_apply_in_place: Any = super(torch.autograd.Function, InPlaceDropFunction).apply
+record: Any = super(torch.autograd.Function, DropFunction).apply
+_record_in_place: Any = super(torch.autograd.Function, InPlaceDropFunction).apply
 
 
 def is_for_kernel(x: torch.Tensor) -> bool:
@@ -154,14 +154,9 @@ def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         return x
     if in_transform() and not modes.in_graph():
         return FunctorchDropFunction.apply(name, x, *key)  # type: ignore[no-any-return, no-untyped-call]
-    return recorded_drop(name, x, key) if is_for_kernel(x) else decomposed_drop(name, x, key)
-
-
-def recorded_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
-    """Return a formula's result for x by a kernel, where no transform of torch.func is active."""
-    if is_recorded(x):
-        return _apply(name, x, key)  # type: ignore[no-any-return]
-    return compute(name, x, key)
+    if not is_for_kernel(x):
+        return decomposed_drop(name, x, key)
+    return (record if is_recorded(x) else compute)(name, x, key)  # type: ignore[no-any-return]
 
 
 def decomposed_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
@@ -189,6 +184,6 @@ def drop_(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     ):
         return x.copy_(drop(name, x, key))  # torch's own rules and errors for all that is not plain
     if recorded:
-        return _apply_in_place(name, x, key)  # type: ignore[no-any-return]
+        return _record_in_place(name, x, key)  # type: ignore[no-any-return]
     torch.autograd.graph.increment_version(compute_(name, x, key))
     return x

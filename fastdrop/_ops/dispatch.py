@@ -14,7 +14,7 @@ from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_generator, check_seed, signed64
 from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import autograd, fallback, library, native
-from fastdrop._ops.layout import counting_strides_of
+from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.modes import (
     in_dispatch_mode_or_trace,
     in_graph,
@@ -22,6 +22,7 @@ from fastdrop._ops.modes import (
     is_compiling,
     is_exported,
     is_functional,
+    is_recorded,
 )
 from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
@@ -53,41 +54,31 @@ def call(
         return native.native(variant, input, parameter, inplace)  # type: ignore[unreachable]  # raises
     if not training or parameter == 0.0:
         return input
-    return route(variant, input, parameter, inplace, noise_shape, given, offset, generator)
-
-
-def route(
-    variant: Variant,
-    x: torch.Tensor,
-    parameter: float,
-    inplace: bool,
-    noise_shape: NoiseShape,
-    seed: Seed | None,
-    offset: int,
-    generator: torch.Generator | None,
-) -> torch.Tensor:
-    """Return a variant's result for x, computed by whoever is to."""
     if is_compiling():
-        return library.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
-    if not has_kernel(x) or in_dispatch_mode_or_trace():
-        return fallback.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
-    if x.numel() == 0:
-        return x
+        return library.drop(variant, input, parameter, inplace, noise_shape, given, offset, generator)
+    if not has_kernel(input) or in_dispatch_mode_or_trace():
+        return fallback.drop(variant, input, parameter, inplace, noise_shape, given, offset, generator)
+    if input.numel() == 0:
+        return input
     if parameter == variant.deterministic:
-        seed = variant.seed_at(parameter, seed)
+        given = variant.seed_at(parameter, given)
     transformed = in_transform()
     if transformed:
-        if is_functional(x):  # torch.func.functionalize knows no autograd.Function
-            return fallback.drop(variant, x, parameter, inplace, noise_shape, seed, offset, generator)
-        seed = draw_in_graph(generator, x) if seed is None else seed
+        if is_functional(input):  # torch.func.functionalize knows no autograd.Function
+            return fallback.drop(variant, input, parameter, inplace, noise_shape, given, offset, generator)
+        chosen = draw_in_graph(generator, input) if given is None else given
     else:
-        plain = seed is None and generator is None and x.is_cpu  # spares the usual case two calls
-        seed = seeds.draw() if plain else resolve(x, seed, generator)
-    counted_by = None if noise_shape is not None or x.is_contiguous() else counting_strides_of(x)  # spares a call too
-    key = parameter, seed, offset, counted_by, noise_shape
+        plain = given is None and generator is None and input.is_cpu  # spares the usual case two calls
+        chosen = seeds.draw() if plain else resolve(input, given, generator)
+    counted_by = (
+        None if noise_shape is not None or input.is_contiguous() else counting_strides_of(input)
+    )  # spares a call too
+    key = parameter, chosen, offset, counted_by, noise_shape
     if inplace:
-        return autograd.drop_(variant.formula, x, key)
-    return (autograd.drop if transformed else autograd.recorded_drop)(variant.formula, x, key)
+        return autograd.drop_(variant.formula, input, key)
+    if transformed:
+        return autograd.drop(variant.formula, input, key)
+    return (autograd.record if is_recorded(input) else compute)(variant.formula, input, key)  # type: ignore[no-any-return]
 
 
 def route_mask(

@@ -23,7 +23,7 @@ def mask(
     It is that of a seed, or of a fresh one where seed is None. It counts its elements row by row, from start on.
     """
     device = where.device
-    return route_mask(
+    keep: torch.Tensor = route_mask(
         where,
         seed,
         generator,
@@ -31,3 +31,4 @@ def mask(
         by_operator=lambda fresh: library.mask_operator(shape, p, fresh, offset, start, device),
         by_kernel=lambda fresh: draws.mask(shape, p, fresh, offset, start, device=device),
     )
+    return keep

@@ -1,7 +1,7 @@
 """Torch's own dropout operators by our kernels: what `install` puts into torch's dispatcher.
 
-`override` makes of a variant what the dispatcher calls for torch's operator of that name: in training that is the router
-of all ops, with torch's own kernel for what is not ours; every other call goes to torch's kernel as it came.
+`override` makes of a variant what the dispatcher calls for torch's operator of that name: in training the router of all
+ops, with torch's own kernel for what is not ours; every other call goes to torch's kernel as it came.
 """
 
 from collections.abc import Callable, Container
@@ -13,7 +13,7 @@ from fastdrop._devices.kernels import FLOATS, PLAIN, has_kernel
 from fastdrop._keys.broadcast import channels_of
 from fastdrop._keys.key import Key
 from fastdrop._ops import draws
-from fastdrop._ops.dispatch import route
+from fastdrop._ops.dispatch import call
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.modes import in_graph_tracing, in_transform, is_exported
@@ -60,7 +60,8 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
             return native(x, p, train)  # type: ignore[no-any-return]  # a transform comes here from within an operator
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
-        return route(variant, x, p, inplace, channels_of(x.shape) if by_channels else None, None, 0, None)
+        noise_shape = channels_of(x.shape) if by_channels else None
+        return call(variant, x, p, True, inplace, noise_shape, None, 0, None)
 
     return kernel
 

@@ -6,8 +6,7 @@ long again. What is to be read is asked for some pieces ahead, as no prefetcher 
 made: on a Zen 5 that takes arrays beyond the cache from 2.2 to 1.1 times a copy's time; on a Zen 4 it changes nothing.
 
 A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
-caching and launching know no more of it. ``arguments`` are 64-bit words: those of ``fastdrop_kernels/launch.py``, in its
-order.
+caching and launching know no more of it. ``arguments`` are 64-bit words, in the order of ``fastdrop_kernels.launch``.
 """
 
 from typing import Any, Final
