@@ -83,7 +83,7 @@ def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, pattern: Bro
     return Case(title, dtype, p, lambda x, y, _: kernels.launch(name, x, y, p, SEED, 0, pattern))
 
 
-def stored(title: str, dtype: torch.dtype, p: float = P, row: int = 0) -> Case:
+def masked_scale(title: str, dtype: torch.dtype, p: float = P, row: int = 0) -> Case:
     """Return the case of a mask that lies in memory: a byte an element, or a row."""
     scale = 1 / (1 - p)
     return Case(title, dtype, p, lambda x, y, keep: kernels.masked_scale(x, keep, y, scale, row))
@@ -106,8 +106,8 @@ def cases() -> Iterator[Case]:
     for dtype in both:
         yield kernel("gaussian_dropout", "Gaussian", dtype)
     for dtype in both:
-        yield stored("stored mask", dtype)
-    yield stored("stored mask, rows of 784", torch.float32, P, 784)
+        yield masked_scale("mask from memory", dtype)
+    yield masked_scale("mask from memory, rows of 784", torch.float32, P, 784)
 
 
 def measure(case: Case, effort: Effort) -> Row:

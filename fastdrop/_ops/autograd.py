@@ -156,7 +156,7 @@ def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
         return FunctorchDropFunction.apply(name, x, *key)  # type: ignore[no-any-return, no-untyped-call]
     if not is_for_kernel(x):
         return decomposed_drop(name, x, key)
-    return (record if is_recorded(x) else compute)(name, x, key)  # type: ignore[no-any-return]
+    return (record if is_recorded(x) else compute)(name, x, key)
 
 
 def decomposed_drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:

@@ -78,7 +78,7 @@ def call(
         return autograd.drop_(variant.formula, input, key)
     if transformed:
         return autograd.drop(variant.formula, input, key)
-    return (autograd.record if is_recorded(input) else compute)(variant.formula, input, key)  # type: ignore[no-any-return]
+    return (autograd.record if is_recorded(input) else compute)(variant.formula, input, key)
 
 
 def route_mask(

@@ -13,6 +13,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from launches import launch_of
+
+from fastdrop._ops.resolve import resolve
 
 pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
@@ -77,13 +80,13 @@ def test_a_seed_in_device_memory_is_read_by_the_kernel(on_gpu, driver):
     seed, x, y = torch.tensor([77]), torch.randn(300), torch.empty(300)
     kernels.launch_into("dropout", x, y, 0.5, seed, 4)
     oracle.assert_same_bits(y, oracle.dropout(x, 0.5, 77, 4))
-    given = driver.launches[-1].read(["u64"] * 8 + ["f64"] * 3 + ["u64"] * 2)
-    assert given[4:6] == [0, seed.data_ptr()]
+    given = driver.launches[-1].read(["u64"] * 10 + ["f64"] * 3 + ["u64"] * 2)
+    assert given[6:8] == [0, seed.data_ptr()]
 
 
 def test_launches_on_another_device_than_the_current_one(cuda, driver):
     x, y = torch.randn(300), torch.empty(300)
-    _cuda.run_kernel("dropout", "float32", 1, x.data_ptr(), y.data_ptr(), 0, 300, 0.5, 9, 0)
+    _cuda.run_kernel("dropout", "float32", 1, launch_of(x.data_ptr(), y.data_ptr(), 0, 300, 9, 0, 0.5))
     assert (driver.launches[-1].device, driver.launches[-1].stream) == (1, STREAM + 1)
     assert cuda.device == 0
     oracle.assert_same_bits(y, oracle.dropout(x, 0.5, 9))
@@ -114,11 +117,11 @@ def test_nothing_is_loaded_while_a_graph_is_captured(cuda, driver):
     cuda.capturing = True
     with (
         driver.capturing(),
-        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda', members='all'\)"),
+        pytest.raises(RuntimeError, match=r"float32 are not loaded on cuda:0 .*warmup\(device='cuda', ops='all'\)"),
     ):
         _cuda.is_ready("float32", 0)
     with driver.capturing(), pytest.raises(RuntimeError, match="float16 are not loaded on cuda:0 "):
-        _cuda.run_kernel("dropout", "float16", 0, 0, 0, 0, 0, 0.5, 1, 0)
+        _cuda.run_kernel("dropout", "float16", 0, launch_of(0, 0, 0, 0, 1, 0, 0.5))
     assert not driver.images
     cuda.capturing = False
     assert _cuda.is_ready("float32", 0)
@@ -178,16 +181,16 @@ class OnGpu:
 
 
 def draws(generator: Generator, n: int = 100) -> list[int]:
-    return [_seeds.resolve(OnGpu(), None, generator) for _ in range(n)]
+    return [resolve(OnGpu(), None, generator) for _ in range(n)]
 
 
 def test_seeds_come_from_the_devices_generator(cuda, monkeypatch):
     default = Generator(2**64 - 1)
     monkeypatch.setattr(torch.cuda, "default_generators", (default,))
-    first = [_seeds.resolve(OnGpu(), None, None) for _ in range(5)]
+    first = [resolve(OnGpu(), None, None) for _ in range(5)]
     assert default.offset == 20
     default.offset = 0
-    assert [_seeds.resolve(OnGpu(), None, None) for _ in range(5)] == first, "the same state, the same seeds"
+    assert [resolve(OnGpu(), None, None) for _ in range(5)] == first, "the same state, the same seeds"
     assert draws(Generator(2**64 - 1), 5) == first, "a user's generator gives what torch's would"
 
 
@@ -218,8 +221,8 @@ def test_threads_draw_different_seeds_from_one_generator(cuda):
 
 
 def test_a_given_seed_stays_what_it_was_when_it_was_given(cuda):
-    assert _seeds.resolve(OnGpu(), 5, None) == 5
-    assert _seeds.resolve(OnGpu(), torch.tensor([7]), None) == 7, "from another device it comes by value"
+    assert resolve(OnGpu(), 5, None) == 5
+    assert resolve(OnGpu(), torch.tensor([7]), None) == 7, "from another device it comes by value"
 
 
 def test_the_operator_of_compiled_code(on_gpu, driver):

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from processes import run_python
 
+from fastdrop_kernels.names import KERNELS
+
 pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
 
@@ -56,10 +58,10 @@ def kept(name: str, dtype: str, capability: cubins.Capability) -> bytes | None:
 
 
 def test_each_kernel_and_architecture_is_compiled_once(linked, folder):
-    asked = [(*kernel, capability) for kernel in cubins.KERNELS for capability in ((8, 0), (9, 0), (12, 1))]
+    asked = [(*kernel, capability) for kernel in KERNELS for capability in ((8, 0), (9, 0), (12, 1))]
     for _ in range(2):
         assert {cubins.cubin(*kernel) for kernel in asked} == {LINKED}
-        assert linked == ["sm_80", "sm_90", "sm_121"] * len(cubins.KERNELS)
+        assert linked == ["sm_80", "sm_90", "sm_121"] * len(KERNELS)
     assert sorted(files(folder)) == sorted({cubin_path(*kernel) for kernel in asked})
     assert len(files(folder)) == len(asked)
 
@@ -195,7 +197,7 @@ sys.modules["numba_cuda"] = sys.modules["numba.cuda"] = None
 from standin import Driver, load
 driver = Driver(load(Path({str(build(tmp_path))!r})))
 from fastdrop_kernels.cuda import launch
-launch.enqueue(launch.load("mask", "bool", 0), 0, 0, 0, 0, 0, 0, 0, 0.5)
+launch.enqueue(launch.load("mask", "bool", 0), 0, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0.5, 0, 0))
 print(driver.launches[0].function, driver.launches[0].image.hex())
 try:
     launch.load("mask", "bool", 1)

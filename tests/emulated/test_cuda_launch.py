@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launches import launch_of
 
 pytest.importorskip("numba_cuda")
 pytest.importorskip("cuda.core")
@@ -50,7 +51,8 @@ def on_cpu(name: str, dtype: str, x: np.ndarray, *rest: Any) -> np.ndarray:
     """Return what the CPU's kernel makes of x; rest: start, seed, offset, p."""
     y = np.zeros_like(x)
     start, *key = rest
-    cpu_launch.run_serial(cpu_kernels.address(name, dtype), x.ctypes.data, y.ctypes.data, start, x.size, *key, 0, 0)
+    given = launch_of(x.ctypes.data, y.ctypes.data, start, x.size, *key)
+    cpu_launch.run_serial(cpu_kernels.address(name, dtype), given)
     return y
 
 
@@ -58,12 +60,12 @@ def on_gpu(kernel: launch.Kernel, x: np.ndarray, *rest: Any, stream: int = STREA
     """Return what a launch makes of x; rest: as for `on_cpu`."""
     y = np.zeros_like(x)
     start, *key = rest
-    launch.enqueue(kernel, stream, x.ctypes.data, y.ctypes.data, start, x.size, *key)
+    launch.enqueue(kernel, stream, launch_of(x.ctypes.data, y.ctypes.data, start, x.size, *key))
     return y
 
 
 def launch_nothing(kernel: launch.Kernel, stream: int = STREAM) -> None:
-    launch.enqueue(kernel, stream, 0, 0, 0, 0, 0, 0, 0.5)
+    launch.enqueue(kernel, stream, launch_of(0, 0, 0, 0, 0, 0, 0.5))
 
 
 def given_to(arrived: Launch) -> dict[str, int | float]:
@@ -79,12 +81,15 @@ def given_to(arrived: Launch) -> dict[str, int | float]:
 def test_parameters_arrive_exactly(driver, dtype, p):
     kernel = launch.load("dropout", dtype, 0)
     for seed, offset, address in ((-1, -(2**63), 0), (2**63 - 1, -2, NOWHERE), (0x0123456789ABCDEF, 5, 16)):
-        launch.enqueue(kernel, STREAM, NOWHERE, NOWHERE + 64, 2**33 + 9, 2**40 - 1, seed, offset, p, address, 2**34, 5)
+        tensors, elements = (NOWHERE, NOWHERE + 64, NOWHERE + 128, NOWHERE + 192), (2**33 + 9, 2**40 - 1)
+        launch.enqueue(kernel, STREAM, (*tensors, *elements, seed, address, offset, p, 2**34, 5))
         compute = np.float32 if dtype == "float32" else np.float64
         scale = float(compute(1) / compute(1 - p)) if p < 1 else 0.0
         assert given_to(driver.launches[-1]) == {
             "x": NOWHERE,
             "y": NOWHERE + 64,
+            "second": NOWHERE + 128,
+            "third": NOWHERE + 192,
             "start": 2**33 + 9,
             "count": 2**40 - 1,
             "seed": seed % 2**64,
@@ -103,7 +108,7 @@ def test_numbers_that_no_launch_has_are_refused(driver):
     kernel = launch.load("mask", "bool", 0)
     for seed, offset in ((2**63, 0), (0, 2**63), (-(2**63) - 1, 0)):
         with pytest.raises(OverflowError):
-            launch.enqueue(kernel, STREAM, 0, 0, 0, 0, seed, offset, 0.5)
+            launch.enqueue(kernel, STREAM, launch_of(0, 0, 0, 0, seed, offset, 0.5))
     assert not driver.launches
 
 
@@ -167,7 +172,7 @@ def test_a_new_thread_is_given_each_devices_context(driver):
 def test_a_thread_goes_from_device_to_device_and_back(driver):
     def work() -> None:
         for device in (1, 0, 1, 0):
-            cuda.run_kernel("dropout", "float32", device, 0, 0, 0, 0, 0.5, 1, 0)
+            cuda.run_kernel("dropout", "float32", device, launch_of(0, 0, 0, 0, 1, 0, 0.5))
 
     with torch_cuda():
         work()
@@ -207,7 +212,7 @@ def test_grids_are_those_for_the_device(driver, device):
     kernel = launch.load("mask", "bool", device)
     full = GPUS[device].multiprocessors * RESIDENT // THREADS
     for count, blocks in ((0, 1), (4096, 1), (4097, 2), (4096 * full * 3, full), (2**40, 2**26)):
-        launch.enqueue(kernel, STREAM, 0, 0, 0, count, 0, 0, 0.5)
+        launch.enqueue(kernel, STREAM, launch_of(0, 0, 0, count, 0, 0, 0.5))
         assert driver.launches[-1].grid == (blocks, 1, 1)
 
 

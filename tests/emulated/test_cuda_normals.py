@@ -17,9 +17,10 @@ from test_cuda_code import ACCESSES, BITS, REGISTERS
 from test_cuda_kernels import LENGTHS, STARTS
 
 from fastdrop_kernels.cuda import cubins
-from fastdrop_kernels.cuda.cubins import KERNELS, arch_of
+from fastdrop_kernels.cuda.cubins import arch_of
 from fastdrop_kernels.cuda.disassembly import Access, accesses, called, histogram, local_accesses
 from fastdrop_kernels.cuda.inspect import inspect
+from fastdrop_kernels.names import KERNELS
 
 INSTRUCTIONS = 51  # of an element, at most: 2 x 28 / 8 to draw, 23 fused multiply-adds, 17 others
 BFLOAT16_ON_SM75 = 55

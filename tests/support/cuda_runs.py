@@ -2,11 +2,12 @@
 
 import numpy as np
 from emulation import interpreted
+from launches import launch_of
 from ptx import Memory, Statistics
 
 from fastdrop_kernels.cpu import launch as cpu_launch
 from fastdrop_kernels.cpu import registry as cpu_kernels
-from fastdrop_kernels.formulas import FORMULAS, formula_name
+from fastdrop_kernels.names import split
 
 GRID, THREADS = 3, 64  # fewer threads than most cases have tiles: each goes through its loops more than once
 SEED, OFFSET = 0x7EDCBA98_76543210, 2**63 + 7
@@ -44,7 +45,7 @@ def placed(array: np.ndarray, elements: int) -> np.ndarray:
 def numbers(name: str, dtype: str, p: float) -> tuple[float, ...]:
     """Return p as the kernels take it."""
     compute = np.float64 if dtype == "float64" else np.float32
-    return round(p * 2**32), *map(float, FORMULAS[formula_name(name)].factors(p, compute))
+    return round(p * 2**32), *map(float, split(name)[1].factors(p, compute))
 
 
 class Run:
@@ -78,6 +79,8 @@ class Run:
         args = [
             x.ctypes.data,
             y.ctypes.data,
+            0,
+            0,
             start,
             x.size,
             seed,
@@ -97,7 +100,8 @@ class Run:
         """Return what the CPU kernel makes of x."""
         y = np.zeros_like(x)
         address = cpu_kernels.address(self.name, self.dtype)
-        cpu_launch.run_serial(address, x.ctypes.data, y.ctypes.data, start, x.size, SEED, signed(OFFSET), p, *pattern)
+        place = x.ctypes.data, y.ctypes.data, start, x.size
+        cpu_launch.run_serial(address, launch_of(*place, SEED, signed(OFFSET), p, *pattern))
         return y
 
 

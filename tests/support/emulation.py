@@ -8,9 +8,10 @@ from ptx import Kernel, Memory
 from standin import GPUS, Launch
 
 from fastdrop_kernels.cuda import cubins
+from fastdrop_kernels.names import KERNELS
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0), (10, 0))
-PLAIN = [(name, dtype) for name, dtype in cubins.KERNELS if name in ("dropout", "mask")]
+PLAIN = [(name, dtype) for name, dtype in KERNELS if name in ("dropout", "mask")]
 STORAGE = {  # dtype of a kernel: NumPy's for the same bytes, with bfloat16 as its bits
     "bool": np.uint8,
     "float16": np.float16,

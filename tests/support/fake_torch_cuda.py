@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from cuda import core
 
-from fastdrop._devices import cpu, cuda, kernels
-from fastdrop._ops import block_mask, masked_scale
+from fastdrop._devices import cpu, cuda
+from fastdrop._ops import block_mask, draws, masked_scale
 from fastdrop_kernels.cuda import launch
+from fastdrop_kernels.launch import Launch
 
 STREAM = 0x7F00_0000_1000  # of device 0; the next device's is the next number
 
@@ -54,7 +55,7 @@ def torch_cuda() -> Iterator[TorchCuda]:
             (torch.cuda, "device", state.switched),
             (torch.cuda, "is_current_stream_capturing", lambda: state.capturing),
             (torch._C, "_cuda_getCurrentRawStream", lambda device: state.stream + device),
-            (cuda, "_launches", {}),
+            (cuda, "_loaded", {}),
             (cuda, "_reasons", {}),
         ):
             replaced.enter_context(mock.patch.object(owner, name, value, create=owner is torch._C))
@@ -65,10 +66,10 @@ def torch_cuda() -> Iterator[TorchCuda]:
 @contextlib.contextmanager
 def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
     """Run on the GPU what fastdrop would run on the CPU, and by torch what has a kernel on the CPU only."""
-    make_blocks, tensor_of = block_mask.make, kernels._tensor
+    make_blocks, tensor_of = block_mask.make, draws._tensor
 
-    def run(name: str, dtype: str, *rest: Any) -> None:
-        cuda.run_kernel(name, dtype, state.device, *rest)
+    def run(name: str, dtype: str, arguments: Launch) -> None:
+        cuda.run_kernel(name, dtype, state.device, arguments)
 
     def make(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return make_blocks(*args[:-1], torch.device("cuda", state.device))
@@ -80,7 +81,7 @@ def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
         for owner, name, value in (
             (cpu, "run_kernel", run),
             (block_mask, "make", make),
-            (kernels, "_tensor", tensor),
+            (draws, "_tensor", tensor),
             (masked_scale, "takes", lambda x: False),
         ):
             replaced.enter_context(mock.patch.object(owner, name, value))

@@ -45,7 +45,7 @@ CALLS = {
     "mc_dropout, modules": lambda big: fastdrop.mc_dropout(nn.Dropout(), modules=[big]).__enter__(),
     "mc_predict, samples": lambda big: fastdrop.mc_predict(nn.Dropout(), X, big),
     "mc_predict, seed": lambda big: fastdrop.mc_predict(nn.Dropout(), X, seed=big),
-    "warmup, members": lambda big: fastdrop.warmup(members=map(str, [big])),
+    "warmup, ops": lambda big: fastdrop.warmup(ops=map(str, [big])),
 }
 
 

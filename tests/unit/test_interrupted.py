@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from interrupts import Interrupt, codes, everywhere, interrupted
+from launches import launch_of
 from processes import run_python
 
 import fastdrop
 from fastdrop._devices import openmp, threads
+from fastdrop_kernels.launch import Launch
 
 COUNT = 4 * threads.POOL_GRAIN + 5
 SOME_TIME = 0.2  # seconds that a share takes which is slow
@@ -37,7 +39,7 @@ class Shares:
     def __init__(self, seconds: float = SOME_TIME) -> None:
         self.seconds, self.at_work, self.begun = seconds, [], []
 
-    def __call__(self, kernel: int, x: int, y: int, start: int, count: int, *rest: object) -> None:
+    def __call__(self, kernel: int, launch: Launch, start: int, end: int) -> None:
         self.at_work.append(start)
         self.begun.append(start)
         try:
@@ -49,18 +51,18 @@ class Shares:
 @pytest.fixture
 def shares(monkeypatch):
     shares = Shares()
-    monkeypatch.setattr(threads.launch, "run_serial", shares)
+    monkeypatch.setattr(threads, "run_blocks", shares)
     return shares
 
 
 def run() -> None:
-    threads.run_shared(0, 0, 0, 0, COUNT, 4, 0, 0, 0.5, 0, 0)
+    threads.run_shared(0, launch_of(0, 0, 0, COUNT, 0, 0, 0.5))
 
 
 def test_all_shares_are_run_once(shares):
     run()
-    size = -(-COUNT // (4 * threads.BLOCK)) * threads.BLOCK
-    assert sorted(shares.begun) == list(range(0, COUNT, size))
+    blocks = -(-COUNT // threads.BLOCK)
+    assert sorted(shares.begun) == list(range(0, blocks, -(-blocks // 4)))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no setitimer")
@@ -90,7 +92,7 @@ def test_no_share_is_at_work_when_a_handlers_exception_leaves(shares, signals):
 
 def test_no_share_is_at_work_wherever_the_exception_comes(monkeypatch):
     shares = Shares(0.002)
-    monkeypatch.setattr(threads.launch, "run_serial", shares)
+    monkeypatch.setattr(threads, "run_blocks", shares)
     run()  # what is made once is there
 
     def handler() -> None:
@@ -127,12 +129,12 @@ def test_without_the_pools_threads_the_caller_does_it_all(monkeypatch):
 
 
 def test_an_error_of_a_share_comes_out(monkeypatch):
-    def fail(kernel: int, x: int, y: int, start: int, *rest: object) -> None:
+    def fail(kernel: int, launch: Launch, start: int, end: int) -> None:
         time.sleep(0.01)
         if start == 0:
             raise MemoryError("no stack")
 
-    monkeypatch.setattr(threads.launch, "run_serial", fail)
+    monkeypatch.setattr(threads, "run_blocks", fail)
     with pytest.raises(MemoryError, match="no stack"):
         run()
 

@@ -4,6 +4,7 @@ import mask_reference
 import numpy as np
 import pytest
 import torch
+from launches import launch_of
 
 from fastdrop_kernels.cpu import launch
 from fastdrop_kernels.cpu.registry import address
@@ -20,7 +21,7 @@ def signed(value: int) -> int:
 
 def run(name: str, dtype: str, x: np.ndarray, y: np.ndarray, start=0, seed=7, offset=0, p=0.1) -> None:
     key = signed(seed), signed(offset), p
-    launch.run_serial(address(name, dtype), x.ctypes.data, y.ctypes.data, start, x.size, *key, 0, 0)
+    launch.run_serial(address(name, dtype), launch_of(x.ctypes.data, y.ctypes.data, start, x.size, *key))
 
 
 def expected(x: np.ndarray, start=0, seed=7, offset=0, p=0.1) -> np.ndarray:

@@ -4,9 +4,10 @@ import mask_reference
 import normal_reference
 import numpy as np
 import pytest
+from launches import launch_of
 
 from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.cpu.registry import address, masked_scale_address
+from fastdrop_kernels.cpu.registry import address
 from fastdrop_kernels.cpu.stores import LINE, NONTEMPORAL_MIN_BYTES
 
 ITEMSIZE = 8
@@ -23,9 +24,8 @@ def aligned(count: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(name: str, x: np.ndarray, y: np.ndarray, start: int = 0, repeat: int = 0, inner: int = 0) -> None:
-    launch.run_serial(
-        address(name, "float64"), x.ctypes.data, y.ctypes.data, start, x.size, SEED, OFFSET, P, repeat, inner
-    )
+    place = x.ctypes.data, y.ctypes.data, start, x.size
+    launch.run_serial(address(name, "float64"), launch_of(*place, SEED, OFFSET, P, repeat, inner))
 
 
 def keep_of_noise(count: int, start: int, repeat: int, inner: int) -> np.ndarray:
@@ -39,8 +39,8 @@ def keep_of_noise(count: int, start: int, repeat: int, inner: int) -> np.ndarray
 @pytest.mark.parametrize("start", [0, 5, 1024])
 @pytest.mark.parametrize(
     ("name", "repeat", "inner"),
-    [("dropout", 0, 0), ("runs_dropout", 1024, 1), ("runs_dropout", 64, 1), ("runs_dropout", 49, 1),
-     ("rows_dropout", 16, 256), ("rows_dropout", 3, 100)],
+    [("dropout", 0, 0), ("segments_dropout", 1024, 1), ("segments_dropout", 64, 1), ("segments_dropout", 49, 1),
+     ("repeated_rows_dropout", 16, 256), ("repeated_rows_dropout", 3, 100)],
 )  # fmt: skip
 def test_masks(name, repeat, inner, start, shift):
     count = LARGE + 3
@@ -59,11 +59,11 @@ def test_all_factors_of_a_formula():
     count = LARGE
     x = np.random.default_rng(1).standard_normal(count)
     _, large = aligned(count, 0)
-    run("runs_alpha_dropout", x, large, repeat=64, inner=1)
+    run("segments_alpha_dropout", x, large, repeat=64, inner=1)
     parts = np.empty_like(x)
     for first in range(0, count, count // 4):
         part = slice(first, first + count // 4)
-        run("runs_alpha_dropout", x[part], parts[part], first, 64, 1)
+        run("segments_alpha_dropout", x[part], parts[part], first, 64, 1)
     assert np.array_equal(large, parts)
     assert np.unique(large[~keep_of_noise(count, 0, 64, 1)]).size == 1
 
@@ -93,8 +93,8 @@ def test_a_mask_from_memory(row):
     x = np.random.default_rng(4).standard_normal(count)
     keep = np.random.default_rng(5).random(-(-count // row) if row else count) < 0.7
     memory, y = aligned(count, 0)
-    key = keep.ctypes.data, 0, 1.5
-    launch.run_serial(masked_scale_address("float64", row != 0), x.ctypes.data, y.ctypes.data, 0, count, *key, 0, row)
+    name, place = "masked_scale_rows" if row else "masked_scale", (x.ctypes.data, y.ctypes.data, 0, count)
+    launch.run_serial(address(name, "float64"), launch_of(*place, 0, 0, 1.5, inner=row, second=keep.ctypes.data))
     kept = np.repeat(keep, row)[:count] if row else keep
     assert np.array_equal(y, np.where(kept, x * 1.5, 0))
     assert (memory == GUARD).sum() == 64

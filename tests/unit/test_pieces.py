@@ -4,6 +4,7 @@ import mask_reference
 import numpy as np
 import pytest
 import torch
+from launches import launch_of
 
 from fastdrop_kernels.cpu import launch
 from fastdrop_kernels.cpu.registry import address
@@ -44,8 +45,8 @@ def check(name: str, dtype: torch.dtype, count: int, start: int, shift: int, rep
     y = memory[GUARDS - shift : GUARDS - shift + count]
     for source in (x, y):
         y.copy_(x)
-        key = start, count, SEED, OFFSET, p, repeat, inner
-        launch.run_serial(address(name, NAMES[dtype]), source.data_ptr(), y.data_ptr(), *key)
+        place = source.data_ptr(), y.data_ptr(), start, count
+        launch.run_serial(address(name, NAMES[dtype]), launch_of(*place, SEED, OFFSET, p, repeat, inner))
         assert torch.equal(y, result)
         assert torch.equal(torch.signbit(y), torch.signbit(result)), "a dropped element is +0"
     assert (memory[: GUARDS - shift] == GUARD).all()
@@ -57,7 +58,7 @@ def check(name: str, dtype: torch.dtype, count: int, start: int, shift: int, rep
 @pytest.mark.parametrize("length", AROUND)
 def test_runs(dtype, length, shift):
     for start in (0, 5):
-        check("runs_dropout", dtype, 9 * length + 11, start, shift, length, 1)
+        check("segments_dropout", dtype, 9 * length + 11, start, shift, length, 1)
 
 
 @shifts
@@ -65,13 +66,13 @@ def test_runs(dtype, length, shift):
 @pytest.mark.parametrize("inner", AROUND)
 def test_rows(dtype, inner, shift):
     for start in (0, 5):
-        check("rows_dropout", dtype, 9 * inner + 11, start, shift, 3, inner)
+        check("repeated_rows_dropout", dtype, 9 * inner + 11, start, shift, 3, inner)
 
 
 @dtypes
 def test_more_rows_than_are_taken_together(dtype):
     for inner in (1, 7, 128, 200):
-        check("rows_dropout", dtype, 150 * inner, 0, 0, 70, inner)
+        check("repeated_rows_dropout", dtype, 150 * inner, 0, 0, 70, inner)
 
 
 @pytest.mark.parametrize("p", [0.3, 0.97])
@@ -81,9 +82,9 @@ def test_more_rows_than_are_taken_together(dtype):
 def test_runs_of_large_arrays_ask_for_what_comes_next(length, p):
     """Where a run is read in two parts: from its own, ahead, and the last of it with the next that is kept."""
     for shift in (0, 1):
-        check("runs_dropout", torch.float64, LARGE, 0, shift, length, 1, p)
+        check("segments_dropout", torch.float64, LARGE, 0, shift, length, 1, p)
 
 
 def test_large_arrays_of_rows():
     for inner in (100, 128, 1024, 5000):
-        check("rows_dropout", torch.float64, LARGE, 0, 0, 40, inner)
+        check("repeated_rows_dropout", torch.float64, LARGE, 0, 0, 40, inner)

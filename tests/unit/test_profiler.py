@@ -40,9 +40,9 @@ def test_in_place():
 
 def wanted_of(case: family_cases.Case, name: str) -> Counter[str]:
     if "block" in name:  # its mask is kept, and used twice
-        return Counter(mask=1, dilate_blocks=1, stored=2)
+        return Counter(mask=1, dilate_blocks=1, masked_scale=2)
     if "embedding" in name:
-        return Counter(mask=2, stored_rows=2)
+        return Counter(mask=2, masked_scale_rows=2)
     return Counter([case.forward]) + Counter([case.backward] if case.backward else [])
 
 

@@ -1,7 +1,7 @@
 """The loops for a mask that lies in memory, a byte an element or a row: y = x * scale where kept, else +0.
 
-Of a kernel's arguments, SECOND is the address of the mask's bytes, PARAMETER the scale, INNER the length of a row. A row
-that is dropped is not read.
+Of a kernel's arguments, SECOND is the address of the mask's bytes, PARAMETER the scale, INNER the length of a row. A
+dropped row is not read.
 """
 
 from typing import Any
