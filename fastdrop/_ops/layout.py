@@ -46,10 +46,9 @@ def has_memory(x: torch.Tensor) -> bool:
     raise RuntimeError(f"kernel needs memory, but got a tensor of {x.numel()} elements whose storage is empty")
 
 
-def with_memory(x: torch.Tensor) -> torch.Tensor:
-    """Return x as it is, or where it has no memory a copy with the same strides that has."""
-    if has_memory(x):
-        return x
+def materialized(x: torch.Tensor) -> torch.Tensor:
+    """Return a copy, with the same strides, of an x without memory, or raise as `has_memory` does."""
+    has_memory(x)
     copy = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
     if modes.is_zero(x):
         return copy.zero_()
@@ -68,12 +67,12 @@ def compute(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     ):
         y = torch.empty_like(x)
         if not launch(name, x, y, parameter, seed, offset):
-            launch(name, with_memory(x), y, parameter, seed, offset)
+            y.copy_(compute_(name, materialized(x), key))
         return y
     if (broadcast := _broadcast_layout_over(x, noise_shape)) is not None:
         y = torch.empty_like(x)
         if not launch(name, x, y, parameter, seed, offset, broadcast):
-            launch(name, with_memory(x), y, parameter, seed, offset, broadcast)
+            y.copy_(compute_(name, materialized(x), key))
         return y
     y = compute_(name, copied_to_strides(x, counted_by), key)
     native = torch.empty_like(x)

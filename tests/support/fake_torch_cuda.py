@@ -11,6 +11,7 @@ from cuda import core
 
 from fastdrop._devices import cpu, cuda
 from fastdrop._ops import block_mask, draws, masked_scale
+from fastdrop_kernels.cpu.registry import MASKED_SCALE
 from fastdrop_kernels.cuda import launch
 from fastdrop_kernels.launch import Launch
 
@@ -66,10 +67,13 @@ def torch_cuda() -> Iterator[TorchCuda]:
 @contextlib.contextmanager
 def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
     """Run on the GPU what fastdrop would run on the CPU, and by torch what has a kernel on the CPU only."""
-    make_blocks, tensor_of = block_mask.make, draws._tensor
+    run_on_cpu, make_blocks, tensor_of = cpu.run_kernel, block_mask.make, draws._tensor
 
     def run(name: str, dtype: str, arguments: Launch) -> None:
-        cuda.run_kernel(name, dtype, state.device, arguments)
+        if name in MASKED_SCALE:
+            run_on_cpu(name, dtype, arguments)
+        else:
+            cuda.run_kernel(name, dtype, state.device, arguments)
 
     def make(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return make_blocks(*args[:-1], torch.device("cuda", state.device))
