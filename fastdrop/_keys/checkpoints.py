@@ -109,7 +109,7 @@ def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:
                 return first_runs, (_memory_of(names["ctx"]), _current_graph_task_id())
             elif code.co_name == "unpack_hook" and "gid" in names:
                 return first_runs, (_memory_of(names["frame"]), names["gid"])
-            elif code.co_name == "checkpoint" and "gen" in names:
+            elif "gen" in names:  # in checkpoint, from torch 2.14 on in what that calls
                 first_runs.append(_memory_of(names["gen"].gi_frame.f_locals["new_frame"]))
         frame = frame.f_back
     return first_runs, None

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch._prims_common import make_contiguous_strides_for
 
 from fastdrop._keys.key import Key, NoiseShape
 from fastdrop._ops.draws import mask, normals
@@ -37,9 +36,19 @@ def record(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:
     parameter, seed, offset, counted_by, noise_shape = key
     if not isinstance(seed, torch.Tensor):
         seed = torch.full((), seed, dtype=torch.int64)
-    counted_by = None if noise_shape is not None else counted_by or make_contiguous_strides_for(x.shape)
+    counted_by = None if noise_shape is not None else counted_by or _row_by_row(x.shape)
     y: torch.Tensor = torch.ops.fastdrop.dropout.default(x, parameter, seed, offset, counted_by, noise_shape, name)
     return y
+
+
+def _row_by_row(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a contiguous tensor; torch's own function for that breaks graphs in torch 2.10."""
+    strides: list[int] = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
 
 
 def run_by_torchs_draws(name: str, x: torch.Tensor, parameter: float, noise_shape: NoiseShape) -> torch.Tensor:

@@ -206,7 +206,6 @@ def test_a_device_that_is_not_the_current_one():
     assert torch.equal(y.cpu(), dropout(x, 0.5, seed=1))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of torch's own jvp
 def test_torch_func_and_double_backward():
     x = torch.randn(40, dtype=torch.float64, device=DEVICE)
     torch.autograd.gradgradcheck(lambda x: dropout(x, 0.5, seed=1) ** 2, x.clone().requires_grad_())

@@ -14,10 +14,7 @@ from fastdrop.functional import (
     word_dropout,
 )
 
-pytestmark = [  # torch's own: of jit itself, and of shapes, which a trace holds fast
-    pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of shapes, which a trace holds fast
 
 P = 0.4
 MASKED = {

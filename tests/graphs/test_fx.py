@@ -117,7 +117,6 @@ def test_classes_keep_their_names():
     assert fastdrop.Dropout.__module__ == type(fastdrop.Dropout()).__module__ == "fastdrop.modules.dropout"
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, where that is imported
 def test_dropout_can_be_taken_out_of_a_graph():
     model = nn.Sequential(nn.Linear(6, 6), fastdrop.Dropout(), nn.ReLU())
     from torch.fx.experimental.optimization import remove_dropout

@@ -14,7 +14,6 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 MARKS = [
     pytest.mark.usefixtures("nothing_compiled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),  # of torch's own code, as the next
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]
 

@@ -13,10 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 NAMES = ["dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
 OURS = ["dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout", "gaussian_dropout", "drop_path"]
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:dropout2d. Received a 3D input:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning"),  # torch's own, in jvp
-]
+pytestmark = pytest.mark.filterwarnings("ignore:dropout2d. Received a 3D input:UserWarning")
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,7 @@ from torch_operators import INFINITIES, P, drops_as_ours, randn, reference, seed
 
 import fastdrop
 
-pytestmark = [
-    pytest.mark.usefixtures("uninstalled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),  # torch's own
-]
+pytestmark = pytest.mark.usefixtures("uninstalled")
 
 
 def scripted(x: torch.Tensor) -> torch.Tensor:

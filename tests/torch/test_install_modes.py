@@ -21,10 +21,7 @@ from watch import Watch
 
 import fastdrop
 
-pytestmark = [
-    pytest.mark.usefixtures("uninstalled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),  # torch's own
-]
+pytestmark = pytest.mark.usefixtures("uninstalled")
 
 
 def transforms(function: Call) -> dict[str, Call]:

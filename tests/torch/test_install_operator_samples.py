@@ -11,7 +11,6 @@ import fastdrop
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),  # the samples are tiny
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning"),  # torch's own, in gradcheck
     pytest.mark.filterwarnings("ignore:dropout2d. Received a 3D input:UserWarning"),
 ]
 

@@ -11,10 +11,7 @@ from torch_operators import LAYOUTS, OPERATORS, P, assert_near, dropped, every_o
 
 import fastdrop
 
-pytestmark = [
-    pytest.mark.usefixtures("uninstalled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),  # torch's own
-]
+pytestmark = pytest.mark.usefixtures("uninstalled")
 
 MODES = {"recorded": nullcontext, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 

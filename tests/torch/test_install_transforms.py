@@ -18,7 +18,6 @@ import fastdrop
 
 pytestmark = [
     pytest.mark.usefixtures("uninstalled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning"),  # torch's own, in jvp
     pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning"),  # torch's own, in linearize
     pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented:UserWarning"),
 ]

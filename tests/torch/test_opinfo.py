@@ -122,7 +122,6 @@ def test_gradients_are_of_the_same_mask(samples, name, function, dtype):
         assert_same_bits(got, torch.where(seeded(mask_of, function, sample), scaled, 0))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in gradcheck
 @pytest.mark.parametrize("dtype", [torch.float64])
 def test_gradients_are_those_of_finite_differences(samples, function, dtype):
     for sample in samples:

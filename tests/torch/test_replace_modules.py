@@ -23,9 +23,6 @@ from torch import distributed, nn
 import fastdrop
 from fastdrop._patch.replace import Report, replace, restore
 
-IGNORE_JIT = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
-
-
 # Which modules
 
 
@@ -76,7 +73,6 @@ def test_a_class_changed_since_is_not_changed_back():
     assert type(model.drop) is OwnSubclass
 
 
-@IGNORE_JIT
 def test_scripted_and_traced_models_are_left():
     x = batch()
     scripted = torch.jit.script(nn.Sequential(nn.Linear(16, 4), nn.Dropout(0.5)))

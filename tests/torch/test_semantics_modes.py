@@ -33,7 +33,6 @@ def default_meta():
 LAYOUTS = {"contiguous": lambda x: x, "transposed": lambda x: x.t(), "sliced": lambda x: x[:, ::2].t()}
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
 @pytest.mark.parametrize("make", LAYOUTS.values(), ids=LAYOUTS)
 def test_default_device_does_not_matter(default_meta, make):
     with torch.device("cpu"):

@@ -15,8 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import fastdrop
 from fastdrop.functional import dropout
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
-
 native = torch.nn.functional.dropout
 
 

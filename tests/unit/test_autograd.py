@@ -8,8 +8,6 @@ from oracle import FLOATS, assert_same_bits
 
 from fastdrop.functional import dropout
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
-
 native = torch.nn.functional.dropout
 
 

@@ -8,8 +8,6 @@ from oracle import assert_same_bits
 
 from fastdrop.functional import dropout
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
-
 
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x.t(), lambda x: x[:, ::2]], ids=["plain", "t", "sliced"])

@@ -14,8 +14,6 @@ from torch.utils._pytree import tree_map_only
 
 from fastdrop import functional
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
-
 SEED = 3
 
 

@@ -17,10 +17,7 @@ from torch_operators import LAYOUTS, Call, P, is_ours, outcome, seeds
 
 import fastdrop
 
-pytestmark = [
-    pytest.mark.usefixtures("uninstalled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning"),  # torch's own
-]
+pytestmark = pytest.mark.usefixtures("uninstalled")
 
 
 @pytest.fixture

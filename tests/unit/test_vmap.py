@@ -10,8 +10,6 @@ from oracle import FLOATS, assert_same_bits, error_of
 
 from fastdrop.functional import dropout
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
-
 native = torch.nn.functional.dropout
 
 BATCHES = {

@@ -10,8 +10,6 @@ import fastdrop
 from fastdrop._keys.broadcast import BroadcastLayout, broadcast_layout_of
 from fastdrop.functional import dropout
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own
-
 SEED, OFFSET = 9, 2**63 + 3
 CASES = [  # shape, noise shape
     ((7, 50, 3, 11), (7, 50, 1, 1)),

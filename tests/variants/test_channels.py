@@ -257,9 +257,7 @@ def test_complex_numbers_with_a_key_take_the_streams_mask(name, rank):
 @every_rank
 @unwarned
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.filterwarnings(
-    "ignore:.torch.jit.trace:DeprecationWarning", "ignore:Converting a tensor:torch.jit.TracerWarning"
-)
+@pytest.mark.filterwarnings("ignore:Converting a tensor:torch.jit.TracerWarning")
 def test_traced_functions_lose_whole_channels(name, rank, inplace):
     x = torch.ones(shape_of(rank))
     traced = torch.jit.trace(lambda x: both(name)[0](x * 1, 0.5, True, inplace), x, check_trace=False)

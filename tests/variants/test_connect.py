@@ -103,7 +103,6 @@ def test_eval_mode_and_p_of_0_and_1():
     assert_same_bits(drop_connect(x, weight.fill_(torch.nan), bias, 1), bias.expand(5, 6))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of the tangents of linear
 def test_higher_derivatives_and_transforms():
     x, weight, bias = (numbers(*shape, dtype=torch.float64).requires_grad_() for shape in [(3, 4), (2, 4), (2,)])
     connect = functools.partial(drop_connect, p=P, seed=SEED)
@@ -268,7 +267,6 @@ def test_monte_carlo_dropout_drops_weights_only():
         (lambda: EmbeddingDropout(nn.Linear(2, 2)), TypeError, "needs a torch.nn.Embedding, but got Linear"),
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 def test_errors(make, error, text):
     with pytest.raises(error, match=text):
         make()

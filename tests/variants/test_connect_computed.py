@@ -180,7 +180,6 @@ def test_both_names_of_a_tied_weight_are_one():
     assert torch.equal(torch.compile(layer, backend="aot_eager", fullgraph=True)(x, seed=SEED), wanted)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning", "ignore:.torch.jit.*deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning")
 @pytest.mark.parametrize(
     ("make", "error", "text"),

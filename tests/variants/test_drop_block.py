@@ -19,7 +19,6 @@ from fastdrop._devices import threads
 from fastdrop._ops import block_mask
 from fastdrop.functional import drop_block2d, drop_block3d, dropout_mask
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
 P, SEED, OFFSET = 0.3, 11, 3
 KEY = {"seed": SEED, "offset": OFFSET}
 NAN, INF = float("nan"), float("inf")

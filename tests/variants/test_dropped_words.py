@@ -133,7 +133,6 @@ def test_gradients_have_the_bits_of_torchs_operators(sparse, dtype, shape):
     assert torch.equal(grad, wanted_grad)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of its tangents
 @pytest.mark.parametrize("dtype", COMPLEX)
 def test_gradients_of_complex_numbers(dtype):
     layer, words = EmbeddingDropout(Complex(WORDS, DIM), P).to(dtype.to_real()), indices(4, 9)
@@ -170,7 +169,6 @@ def test_rows_of_all_lengths_on_all_threads(dtype, threads, dim, monkeypatch):
         torch.set_num_threads(before)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of its tangents
 def test_derivatives_are_the_differences():
     words, weight = indices(3, 4), leaf(WORDS, 1, dtype=torch.float64)
     call = functools.partial(CALL, words)
@@ -197,7 +195,6 @@ def test_one_fresh_mask_for_all_derivatives():
         assert_same_bits(pushed, torch.where(y != 0, tangent / (1 - P), 0))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 def test_batches_of_gradients_and_tangents():
     words, weight, kept = indices(3, 4), leaf(WORDS, 2, dtype=torch.float64), kept_words()
     calls = CALL, functools.partial(composed, kept=kept)
@@ -215,7 +212,6 @@ def test_batches_of_gradients_and_tangents():
     assert torch.equal(*forward)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 def test_gradients_that_torch_func_differentiates_again():
     words, weight, kept = indices(3, 4), leaf(WORDS, 2, dtype=torch.float64), kept_words()
     for pull in (

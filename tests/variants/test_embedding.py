@@ -169,7 +169,6 @@ def test_masks_are_fair():
     assert (kept.T.double().corrcoef() - torch.eye(WORDS)).abs().max() < 5.5 / 4000**0.5
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of its tangents
 def test_derivatives_and_transforms():
     words, weight = indices(3, 4), numbers(WORDS, 2, dtype=torch.float64)
     call = functools.partial(CALL, words)

@@ -20,7 +20,6 @@ from fastdrop.functional import alpha_dropout, dropout1d, dropout2d, dropout3d, 
 
 pytestmark = [  # warnings of torch's own code
     pytest.mark.usefixtures("nothing_compiled"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
     pytest.mark.filterwarnings("ignore:dropout.d. Received a:UserWarning"),
 ]

@@ -13,8 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import fastdrop
 from fastdrop.functional import gaussian_dropout, gaussian_noise
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own
-
 P, SEED, OFFSET = 0.3, 2**63 + 7, 5
 MEMBERS = {"dropout": gaussian_dropout, "noise": gaussian_noise}
 every_member = pytest.mark.parametrize("name", MEMBERS)

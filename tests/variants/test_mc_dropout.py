@@ -11,7 +11,6 @@ import fastdrop
 from fastdrop import mc_dropout
 
 DROPOUTS = [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout]
-IGNORE_JIT = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 
 
 class Marked(nn.Module):
@@ -196,7 +195,6 @@ def test_modules_by_class_and_by_object():
     assert not varies(nn.Sequential(Functional(), nn.Dropout(1.0)), x)  # as the docstring says: cannot be seen
 
 
-@IGNORE_JIT
 def test_scripted_models():
     model = nn.Sequential(nn.BatchNorm1d(16), nn.Dropout(0.5), nn.LSTM(16, 16, 2, dropout=0.5), nn.LSTM(16, 16))
     scripted = torch.jit.script(model[:2]).eval()
@@ -207,7 +205,6 @@ def test_scripted_models():
     assert varies(encoder, torch.randn(3, 5, 8))
 
 
-@IGNORE_JIT
 def test_frozen_scripts_have_no_flag():
     frozen = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))).eval())
     dropout = nn.Dropout(0.5)

@@ -105,7 +105,6 @@ def test_p_counts_as_it_is_at_the_call():
     assert mc_predict(model, X, seed=0).std.all()
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 def test_p_of_scripted_and_compiled_modules():
     for wrap in (torch.jit.script, lambda module: torch.compile(module, backend="eager")):
         with pytest.raises(ValueError, match=NOTHING), mc_dropout(wrap(nn.Sequential(nn.Dropout(0.0)))):

@@ -16,7 +16,6 @@ from oracle import FLOATS, assert_same_bits, meaningful_strides
 import fastdrop
 from fastdrop.functional import drop_path, stochastic_depth
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
 P, SEED, OFFSET = 0.4, 11, 3
 KEY = {"seed": SEED, "offset": OFFSET}
 NAN, INF = float("nan"), float("inf")

@@ -11,7 +11,6 @@ from oracle import FLOATS, assert_same_bits, error_of, meaningful_strides
 import fastdrop
 from fastdrop.functional import variational_dropout
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")  # torch's own, in jvp
 P, SEED, OFFSET = 0.4, 11, 3
 KEY = {"seed": SEED, "offset": OFFSET}
 INPUTS = {
