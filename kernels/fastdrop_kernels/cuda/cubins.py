@@ -1,7 +1,7 @@
 """The compiled kernels by name, dtype and architecture, each compiled when it is first asked for, and kept on disk.
 
-A cubin is 10 KB that any driver of its architecture loads without a compiler. So compiled kernels can be carried: a
-cache folder filled on one machine serves another that has a driver but no CUDA toolkit, or one that does not fit.
+A cubin is 10 KB that any driver of its architecture loads without a compiler. So compiled kernels are portable: a cache
+folder filled on one machine serves another that has a driver but no CUDA toolkit, or an incompatible one.
 """
 
 import functools
@@ -16,7 +16,7 @@ KERNELS: Final = (  # name, dtype
         (loop + name, dtype)
         for name, formula in FORMULAS.items()
         if name != "mask"
-        for loop in (("",) if isinstance(formula, NormalFormula) else ("", "runs_", "rows_"))
+        for loop in (("",) if isinstance(formula, NormalFormula) else ("", "segments_", "repeated_rows_"))
         for dtype in FLOATS
     ),
     ("mask", "bool"),
@@ -38,7 +38,7 @@ def arch_of(capability: Capability) -> str:
 @functools.cache
 def ptx(name: str, dtype: str, capability: Capability) -> str:
     """Return a kernel's PTX (dtype: "float32", ...; "bool" for a mask). It needs numba-cuda, but no GPU."""
-    from fastdrop_kernels.cuda.compiler import compile_ptx  # here, as cubins run where numba-cuda is missing
+    from fastdrop_kernels.cuda.compiler import compile_ptx  # here: cubins run where numba-cuda is missing
     from fastdrop_kernels.cuda.grid import PARAMETERS
     from fastdrop_kernels.cuda.registry import kernel
 

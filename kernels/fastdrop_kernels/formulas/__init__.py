@@ -25,5 +25,5 @@ FORMULAS: Final[dict[str, Formula | NormalFormula]] = {
 
 
 def formula_name(name: str) -> str:
-    """Return the formula of a kernel, whose name begins with how a mask lies over elements: "runs_", "rows_"."""
-    return name.removeprefix("runs_").removeprefix("rows_")
+    """Return the formula of a kernel, whose name may begin with its mask's layout: "segments_", "repeated_rows_"."""
+    return name.removeprefix("segments_").removeprefix("repeated_rows_")
