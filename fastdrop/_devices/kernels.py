@@ -74,7 +74,7 @@ def launch(
             y.copy_(copy)
         return
     if broadcast is not NO_BROADCAST:
-        name = f"runs_{name}" if broadcast.inner == 1 else f"rows_{name}"
+        name = f"segments_{name}" if broadcast.inner == 1 else f"repeated_rows_{name}"
     if device < 0:  # the CPU
         cpu.run_kernel(name, dtype, source, target, 0, count, p, seed, offset, broadcast)  # type: ignore[arg-type]  # an int
     else:

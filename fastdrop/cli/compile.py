@@ -30,9 +30,8 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Compile what is not in the cache yet, and say where all of it is."""
-    names, dtypes = (
-        some_of("--kernel", arguments.kernel, NAMES, parser), some_of("--dtype", arguments.dtype, DTYPES, parser)
-    )  # fmt: skip
+    kernels = ",".join(map(gpu.kernel_name, arguments.kernel.split(",")))
+    names, dtypes = some_of("--kernel", kernels, NAMES, parser), some_of("--dtype", arguments.dtype, DTYPES, parser)
     with gpu.needing("cuda13", parser):
         for capability in gpu.capabilities(arguments.arch, parser):
             for name, dtype in cubins.KERNELS:

@@ -17,7 +17,7 @@ def add_to(commands: Any) -> None:
     """Add the command to the others."""
     parser: argparse.ArgumentParser = commands.add_parser("inspect", help="show what a CUDA kernel is compiled to")
     parser.description = "Show what a CUDA kernel is compiled to. No GPU is needed."
-    parser.add_argument("name", choices=DTYPES)
+    parser.add_argument("name", choices=DTYPES, type=gpu.kernel_name)
     parser.add_argument("--dtype", help="; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in DTYPES.items()))
     parser.add_argument("--arch", default="sm_90", help="the GPU's architecture (default: %(default)s)")
     instead = parser.add_mutually_exclusive_group()

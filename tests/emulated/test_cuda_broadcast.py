@@ -17,7 +17,7 @@ from fastdrop_kernels.cuda.inspect import inspect
 
 RUNS = [(1, 1), (5, 1), (8, 1), (1024, 1), (10**6, 1), (2**33, 1)]  # repeat, inner
 ROWS = [(1, 40), (3, 8), (3, 16), (2, 37), (40, 1000), (7, 1100), (2**20, 24), (3, 2**40)]
-EVERY_DTYPE = ("runs_dropout", "rows_dropout")
+EVERY_DTYPE = ("segments_dropout", "repeated_rows_dropout")
 NAMES = sorted(
     {name for name, _ in KERNELS if "gaussian" not in name} - {"dropout", "mask"}
 )  # test_cuda_normals has those
@@ -72,7 +72,7 @@ def test_the_mask_is_the_references(name, dtype, capability):
 
 @needs_tools
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ["runs_dropout", "rows_alpha_dropout", "alpha_dropout"])
+@pytest.mark.parametrize("name", ["segments_dropout", "repeated_rows_alpha_dropout", "alpha_dropout"])
 def test_code_has_no_spills_and_no_calls(name, dtype):
     told = inspect(name, dtype, (9, 0))
     assert told.resources[1:] == (0, 0, 0)

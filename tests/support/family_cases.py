@@ -60,31 +60,41 @@ def of(name: str, **settings: Any) -> Callable[..., torch.Tensor]:
 
 CASES = {
     "dropout": Case(of("dropout"), (5, 70), "dropout", "dropout"),
-    "dropout, mask of rows": Case(of("dropout", noise_shape=(3, 1, 8)), (3, 6, 8), "rows_dropout", "rows_dropout"),
-    "dropout, mask of runs": Case(of("dropout", noise_shape=(3, 6, 1)), (3, 6, 8), "runs_dropout", "runs_dropout"),
+    "dropout, mask of rows": Case(
+        of("dropout", noise_shape=(3, 1, 8)), (3, 6, 8), "repeated_rows_dropout", "repeated_rows_dropout"
+    ),
+    "dropout, mask of runs": Case(
+        of("dropout", noise_shape=(3, 6, 1)), (3, 6, 8), "segments_dropout", "segments_dropout"
+    ),
     "dropout, mask between": Case(of("dropout", noise_shape=(1, 6, 1)), (3, 6, 8), "mask", "mask"),
-    "dropout1d": Case(of("dropout1d"), (3, 4, 5), "runs_dropout", "runs_dropout"),
-    "dropout2d": Case(of("dropout2d"), (2, 8, 4, 5), "runs_dropout", "runs_dropout"),
-    "dropout2d, channels last": Case(of("dropout2d"), (2, 8, 4, 5), "rows_dropout", "rows_dropout", turned=True),
-    "dropout3d": Case(of("dropout3d"), (2, 8, 4, 3, 5), "runs_dropout", "runs_dropout"),
+    "dropout1d": Case(of("dropout1d"), (3, 4, 5), "segments_dropout", "segments_dropout"),
+    "dropout2d": Case(of("dropout2d"), (2, 8, 4, 5), "segments_dropout", "segments_dropout"),
+    "dropout2d, channels last": Case(
+        of("dropout2d"), (2, 8, 4, 5), "repeated_rows_dropout", "repeated_rows_dropout", turned=True
+    ),
+    "dropout3d": Case(of("dropout3d"), (2, 8, 4, 3, 5), "segments_dropout", "segments_dropout"),
     "alpha_dropout": Case(of("alpha_dropout"), (5, 70), "alpha_dropout", "alpha_dropout_derivative"),
     "feature_alpha_dropout": Case(
-        of("feature_alpha_dropout"), (3, 4, 5), "runs_alpha_dropout", "runs_alpha_dropout_derivative"
+        of("feature_alpha_dropout"), (3, 4, 5), "segments_alpha_dropout", "segments_alpha_dropout_derivative"
     ),
     "feature_alpha_dropout, channels last": Case(
-        of("feature_alpha_dropout"), (2, 8, 4, 5), "rows_alpha_dropout", "rows_alpha_dropout_derivative", turned=True
+        of("feature_alpha_dropout"),
+        (2, 8, 4, 5),
+        "repeated_rows_alpha_dropout",
+        "repeated_rows_alpha_dropout_derivative",
+        turned=True,
     ),
     "gaussian_dropout": Case(of("gaussian_dropout"), (5, 70), "gaussian_dropout", "gaussian_dropout"),
     "gaussian_noise": Case(functools.partial(functional.gaussian_noise, std=0.3), (5, 70), "gaussian_noise", None),
-    "drop_path": Case(of("drop_path"), (6, 5, 7), "runs_dropout", "runs_dropout"),
-    "drop_path, unscaled": Case(of("drop_path", scale_by_keep=False), (6, 5, 7), "runs_drop", "runs_drop"),
-    "stochastic_depth": Case(of("stochastic_depth", mode="row"), (6, 5, 7), "runs_dropout", "runs_dropout"),
+    "drop_path": Case(of("drop_path"), (6, 5, 7), "segments_dropout", "segments_dropout"),
+    "drop_path, unscaled": Case(of("drop_path", scale_by_keep=False), (6, 5, 7), "segments_drop", "segments_drop"),
+    "stochastic_depth": Case(of("stochastic_depth", mode="row"), (6, 5, 7), "segments_dropout", "segments_dropout"),
     "stochastic_depth, of batches": Case(
-        of("stochastic_depth", mode="batch"), (6, 5, 7), "runs_dropout", "runs_dropout"
+        of("stochastic_depth", mode="batch"), (6, 5, 7), "segments_dropout", "segments_dropout"
     ),
-    "variational_dropout": Case(of("variational_dropout"), (5, 3, 8), "rows_dropout", "rows_dropout"),
+    "variational_dropout": Case(of("variational_dropout"), (5, 3, 8), "repeated_rows_dropout", "repeated_rows_dropout"),
     "variational_dropout, batch first": Case(
-        of("variational_dropout", batch_first=True), (3, 5, 8), "rows_dropout", "rows_dropout"
+        of("variational_dropout", batch_first=True), (3, 5, 8), "repeated_rows_dropout", "repeated_rows_dropout"
     ),
     "drop_block2d": Case(of("drop_block2d", block_size=3), (2, 3, 7, 6), "mask", None),
     "drop_block3d": Case(of("drop_block3d", block_size=3), (1, 2, 5, 6, 7), "mask", None),

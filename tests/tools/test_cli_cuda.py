@@ -42,7 +42,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["compile"], ["--arch"]),
         (["compile", "--arch", "sm_90,"], ["--arch", "'sm_90,'", "sm_80, "]),
         (["compile", "--arch", "sm_90", "--dtype", "int8"], ["--dtype", "'int8'", *FLOATS, "bool"]),
-        (["compile", "--arch", "sm_90", "--kernel", "mask,relu"], ["--kernel", "'mask,relu'", "dropout, runs_dropout"]),
+        (
+            ["compile", "--arch", "sm_90", "--kernel", "mask,relu"],
+            ["--kernel", "'mask,relu'", "dropout, segments_dropout"],
+        ),
     ],
 )
 def test_bad_arguments_are_refused_with_what_was_expected_and_what_came(arguments, expected, capsys, monkeypatch):

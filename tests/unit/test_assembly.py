@@ -14,7 +14,7 @@ import json
 from fastdrop_kernels.cpu import compiler, registry
 compiler.CodeCache.load_overload = lambda *_: None  # code from the cache has no assembly to read
 dtypes = ["float16", "bfloat16", "float32", "float64"]
-names = ["dropout", "runs_dropout", "rows_dropout", "gaussian_dropout"]
+names = ["dropout", "segments_dropout", "repeated_rows_dropout", "gaussian_dropout"]
 print(json.dumps({n: {d: registry.compiled(n, d)._library.get_asm_str() for d in dtypes} for n in names}))
 """
 CPUS = {"this": {}, "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+bmi,+bmi2"}}
@@ -51,7 +51,7 @@ def test_fill_multiplies_in_vectors(cpu, dtype, name):
     assert len(packed) >= 11, "a counter needs 11 multiplications in the loop"
 
 
-@pytest.mark.parametrize("name", ["dropout", "rows_dropout"])
+@pytest.mark.parametrize("name", ["dropout", "repeated_rows_dropout"])
 def test_apply_compares_and_computes_in_vectors(cpu, dtype, name):
     assert re.search(WIDE[dtype], assembly(cpu)[name][dtype])
     assert re.search(COMPARE, assembly(cpu)[name][dtype])
@@ -59,10 +59,10 @@ def test_apply_compares_and_computes_in_vectors(cpu, dtype, name):
 
 def test_runs_are_kept_in_vectors(cpu, dtype):
     """A line at a time, which AVX2 takes in quarters or halves."""
-    assert re.search(WIDE[dtype].replace(VECTOR, "[xyz]mm"), assembly(cpu)["runs_dropout"][dtype])
+    assert re.search(WIDE[dtype].replace(VECTOR, "[xyz]mm"), assembly(cpu)["segments_dropout"][dtype])
 
 
-@pytest.mark.parametrize("name", ["dropout", "runs_dropout", "rows_dropout", "gaussian_dropout"])
+@pytest.mark.parametrize("name", ["dropout", "segments_dropout", "repeated_rows_dropout", "gaussian_dropout"])
 def test_large_results_are_streamed_in_vectors(cpu, dtype, name):
     assert re.search(rf"vmovnt(ps|pd|dq)\s.*{VECTOR}", assembly(cpu)[name][dtype])
 

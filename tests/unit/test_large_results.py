@@ -39,8 +39,8 @@ def keep_of_noise(count: int, start: int, repeat: int, inner: int) -> np.ndarray
 @pytest.mark.parametrize("start", [0, 5, 1024])
 @pytest.mark.parametrize(
     ("name", "repeat", "inner"),
-    [("dropout", 0, 0), ("runs_dropout", 1024, 1), ("runs_dropout", 64, 1), ("runs_dropout", 49, 1),
-     ("rows_dropout", 16, 256), ("rows_dropout", 3, 100)],
+    [("dropout", 0, 0), ("segments_dropout", 1024, 1), ("segments_dropout", 64, 1), ("segments_dropout", 49, 1),
+     ("repeated_rows_dropout", 16, 256), ("repeated_rows_dropout", 3, 100)],
 )  # fmt: skip
 def test_masks(name, repeat, inner, start, shift):
     count = LARGE + 3
@@ -59,11 +59,11 @@ def test_all_factors_of_a_formula():
     count = LARGE
     x = np.random.default_rng(1).standard_normal(count)
     _, large = aligned(count, 0)
-    run("runs_alpha_dropout", x, large, repeat=64, inner=1)
+    run("segments_alpha_dropout", x, large, repeat=64, inner=1)
     parts = np.empty_like(x)
     for first in range(0, count, count // 4):
         part = slice(first, first + count // 4)
-        run("runs_alpha_dropout", x[part], parts[part], first, 64, 1)
+        run("segments_alpha_dropout", x[part], parts[part], first, 64, 1)
     assert np.array_equal(large, parts)
     assert np.unique(large[~keep_of_noise(count, 0, 64, 1)]).size == 1
 

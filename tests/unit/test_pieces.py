@@ -7,7 +7,7 @@ import torch
 
 from fastdrop_kernels.cpu import launch
 from fastdrop_kernels.cpu.registry import address
-from fastdrop_kernels.cpu.segments import AHEAD
+from fastdrop_kernels.cpu.segments import PREFETCH_DISTANCE
 from fastdrop_kernels.cpu.stores import NONTEMPORAL_MIN_BYTES
 
 GUARD, GUARDS = 77.0, 80  # elements before and after
@@ -15,7 +15,7 @@ SEED, OFFSET, P = 7, 5, 0.3
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 AROUND = [31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 256, 257, 1023, 1024, 1025, 2049]
 LARGE = int(NONTEMPORAL_MIN_BYTES) // 8 + 3  # float64
-PER_AHEAD = int(AHEAD) // 8
+PER_PREFETCH = int(PREFETCH_DISTANCE) // 8
 
 shifts = pytest.mark.parametrize("shift", [0, 1])
 dtypes = pytest.mark.parametrize("dtype", NAMES)
@@ -57,7 +57,7 @@ def check(name: str, dtype: torch.dtype, count: int, start: int, shift: int, rep
 @pytest.mark.parametrize("length", AROUND)
 def test_runs(dtype, length, shift):
     for start in (0, 5):
-        check("runs_dropout", dtype, 9 * length + 11, start, shift, length, 1)
+        check("segments_dropout", dtype, 9 * length + 11, start, shift, length, 1)
 
 
 @shifts
@@ -65,25 +65,26 @@ def test_runs(dtype, length, shift):
 @pytest.mark.parametrize("inner", AROUND)
 def test_rows(dtype, inner, shift):
     for start in (0, 5):
-        check("rows_dropout", dtype, 9 * inner + 11, start, shift, 3, inner)
+        check("repeated_rows_dropout", dtype, 9 * inner + 11, start, shift, 3, inner)
 
 
 @dtypes
 def test_more_rows_than_are_taken_together(dtype):
     for inner in (1, 7, 128, 200):
-        check("rows_dropout", dtype, 150 * inner, 0, 0, 70, inner)
+        check("repeated_rows_dropout", dtype, 150 * inner, 0, 0, 70, inner)
 
 
 @pytest.mark.parametrize("p", [0.3, 0.97])
 @pytest.mark.parametrize(
-    "length", [200, PER_AHEAD - 1, PER_AHEAD, PER_AHEAD + 1, 3 * PER_AHEAD + 16, 5000, LARGE // 2, 2 * LARGE]
+    "length",
+    [200, PER_PREFETCH - 1, PER_PREFETCH, PER_PREFETCH + 1, 3 * PER_PREFETCH + 16, 5000, LARGE // 2, 2 * LARGE],
 )
 def test_runs_of_large_arrays_ask_for_what_comes_next(length, p):
     """Where a run is read in two parts: from its own, ahead, and the last of it with the next that is kept."""
     for shift in (0, 1):
-        check("runs_dropout", torch.float64, LARGE, 0, shift, length, 1, p)
+        check("segments_dropout", torch.float64, LARGE, 0, shift, length, 1, p)
 
 
 def test_large_arrays_of_rows():
     for inner in (100, 128, 1024, 5000):
-        check("rows_dropout", torch.float64, LARGE, 0, 0, 40, inner)
+        check("repeated_rows_dropout", torch.float64, LARGE, 0, 0, 40, inner)

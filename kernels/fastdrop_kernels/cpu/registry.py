@@ -15,15 +15,15 @@ for formula in FORMULAS.values():
 
 LOOPS: Final = {
     "": elementwise.kernel,
-    "runs_": segments.kernel,
-    "rows_": repeated_rows.kernel,
+    "segments_": segments.kernel,
+    "repeated_rows_": repeated_rows.kernel,
 }  # how a mask lies over elements
 
 
 def compiled(name: str, dtype: str) -> Any:
     """Return the C callback of a kernel for a dtype ("float32", ...; "bool" for a mask).
 
-    Its name is that of a formula, after one of `LOOPS`: "dropout", "runs_dropout", "rows_dropout".
+    Its name is that of a formula, after one of `LOOPS`: "dropout", "segments_dropout", "repeated_rows_dropout".
     """
     formula, traits = FORMULAS[formula_name(name)], BYTE if dtype == "bool" else TRAITS[dtype]
     if isinstance(formula, NormalFormula):

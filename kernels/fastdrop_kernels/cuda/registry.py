@@ -1,4 +1,4 @@
-"""The kernels by name: a formula's, after how a mask lies over elements: "dropout", "runs_dropout", "rows_dropout"."""
+"""The kernels by name: a formula's, after how a mask lies over elements: "dropout", "segments_dropout", "repeated_rows_dropout"."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ def kernel(name: str, dtype: str, capability: tuple[int, int]) -> Callable[..., 
     formula = FORMULAS[formula_name(name)]
     if isinstance(formula, NormalFormula):
         return gaussian.kernel(formula, traits(dtype, capability))
-    for prefix, loop in (("runs_", segments.kernel), ("rows_", repeated_rows.kernel)):
+    for prefix, loop in (("segments_", segments.kernel), ("repeated_rows_", repeated_rows.kernel)):
         if name.startswith(prefix):
             return loop(formula, traits_of_thread(dtype, capability))
     return elementwise.kernel(formula, traits(dtype, capability))

@@ -40,7 +40,11 @@ class DTypeTraits(NamedTuple):
     store: Callable[[Any, Any], None]  # address of the thread's tile, its values
     widen: Callable[[Any], Any] = same  # one element: storage -> compute, exact
     narrow: Callable[[Any], Any] = same  # one element: compute -> storage, rounded to nearest even
-    exchange: Callable[[Any], Any] = same  # the four words of the thread's counter -> those of the values that it has loaded
-    halves: Callable[[Any], Any] = own_halves  # index of the thread's tile -> those of the half tiles that it has loaded
+    exchange: Callable[[Any], Any] = (
+        same  # the four words of the thread's counter -> those of the values that it has loaded
+    )
+    halves: Callable[[Any], Any] = (
+        own_halves  # index of the thread's tile -> those of the half tiles that it has loaded
+    )
     tile: int = 8  # elements
     lockstep: int = 1  # successive tiles that are processed all or none: 32 where the lanes of a warp exchange words
