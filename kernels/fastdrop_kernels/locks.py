@@ -1,7 +1,7 @@
 """Locks that a fork acquires.
 
-A forked child has only the thread that forked. A lock that another thread held would stay locked in it for ever, and the
-state it guards half changed; so a fork waits until the lock is free.
+A forked child has only the thread that forked. A lock that another thread held would stay locked in it for ever, and
+the state it guards half changed; so a fork waits until the lock is free.
 """
 
 import os

@@ -59,8 +59,8 @@ def dilate_blocks(
 ) -> int:
     """Write a mask of `planes` planes, 0 in the blocks that start at a 0 of `starts` and else 1; return how many are 1.
 
-    starts, keep, workspace: addresses of bytes. Planes are (depth, height, width) large, and starts has a byte for as many
-    places of each as hold a whole block, (block_depth, block, block) large.
+    starts, keep, workspace: addresses of bytes. Planes are (depth, height, width) large, and starts has a byte for as
+    many places of each as hold a whole block, (block_depth, block, block) large.
     workspace: `workspace_bytes(plane)` bytes.
     """
     deep, high, wide, thick, side = u64(depth), u64(height), u64(width), u64(block_depth), u64(block)

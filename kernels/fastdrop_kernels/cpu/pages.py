@@ -1,7 +1,7 @@
 """Huge pages for fresh large buffers.
 
-A buffer that malloc has just mapped is faulted in at its first write, 4 KiB at a time, which costs several times as much
-as a dropout's arithmetic. Linux takes a hint for 2 MiB pages (madvise); elsewhere there is nothing to do.
+A buffer that malloc has just mapped is faulted in at its first write, 4 KiB at a time, which costs several times as
+much as a dropout's arithmetic. Linux takes a hint for 2 MiB pages (madvise); elsewhere there is nothing to do.
 """
 
 import ctypes

@@ -1,9 +1,10 @@
 """The loop with a row of draws that several rows of elements share: time steps, channels of channels_last memory.
 
-Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. The draws of a block
-(of a row, if it is shorter) are made once and applied to many rows in turn: with pieces as short as elementwise.py's,
-arrays larger than the cache took three times as long. The next input is prefetched, as in elementwise.py: where rows
-are longer than a block, it is the same block of the next row. Rows are split where a range of blocks begins or ends.
+Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. The draws of a
+block (of a row, if it is shorter) are made once and applied to many rows in turn: with pieces as short as
+elementwise.py's, arrays larger than the cache took three times as long. The next input is prefetched, as in
+elementwise.py: where rows are longer than a block, it is the same block of the next row. Rows are split where a range
+of blocks begins or ends.
 """
 
 from typing import Any, Final

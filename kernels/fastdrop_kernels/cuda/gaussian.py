@@ -1,7 +1,7 @@
 """One normal number for each element: y = f(x, z).
 
-A tile takes two Philox counters, one for each half: where lanes are paired, each makes the numbers of the halves that it
-has loaded, and nothing is exchanged.
+A tile takes two Philox counters, one for each half: where lanes are paired, each makes the numbers of the halves that
+it has loaded, and nothing is exchanged.
 """
 
 from collections.abc import Callable

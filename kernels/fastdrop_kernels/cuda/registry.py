@@ -1,4 +1,4 @@
-"""The kernels by name: a formula's, after how a mask lies over elements: "dropout", "segments_dropout", "repeated_rows_dropout"."""
+"""The kernels by name: a formula's, after the layout of its mask: "segments_dropout", "repeated_rows_dropout"."""
 
 from collections.abc import Callable
 

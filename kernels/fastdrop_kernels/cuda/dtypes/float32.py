@@ -1,7 +1,7 @@
 """float32: y = f(x) for four bytes read, four written.
 
-A thread's counter covers 32 bytes, two accesses. In a blocked arrangement (as CUB calls it) a thread accesses its own 32
-bytes, and each access of a warp touches only half of every 32-byte sector:
+A thread's counter covers 32 bytes, two accesses. In a blocked arrangement (as CUB calls it) a thread accesses its own
+32 bytes, and each access of a warp touches only half of every 32-byte sector:
 
     BLOCKED       first access    |0.|1.|2.|3.| ...    a digit is the 16 bytes of a lane, a dot 16 bytes left out
                   second access   |.0|.1|.2|.3| ...

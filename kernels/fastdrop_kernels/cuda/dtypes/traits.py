@@ -1,7 +1,7 @@
 """A dtype as a GPU thread sees it.
 
-A thread works on a tile: the 8 elements that share a counter, or 16 where 8 are fewer than 16 bytes. It loads and stores
-a tile in accesses of 16 bytes, the widest that every GPU has, which the lanes of a warp make together:
+A thread works on a tile: the 8 elements that share a counter, or 16 where 8 are fewer than 16 bytes. It loads and
+stores a tile in accesses of 16 bytes, the widest that every GPU has, which the lanes of a warp make together:
 
     float16, bfloat16   one access    |0  |1  |2  | ...                  a tile is one access
     bool                one access    |0  |1  |2  | ...                  of 16 elements
