@@ -77,6 +77,6 @@ def summary(report: Report) -> str:
         "  memory": widths(accesses(code.main)),
         "elsewhere": f"{widths(accesses(code.rest))}: the seed, what is not in whole tiles",
     }
-    told = [f"{name:<14}{value}" for name, value in lines.items()]
+    about = [f"{name:<14}{value}" for name, value in lines.items()]
     bars = [f"  {name:<12}{count:3} {'#' * count}" for name, count in histogram(code.main).most_common()]
-    return "\n".join([*told, "", "Operations of the main loop", *bars])
+    return "\n".join([*about, "", "Operations of the main loop", *bars])

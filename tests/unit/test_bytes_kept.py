@@ -3,8 +3,8 @@
 import torch
 from torch.nn.functional import dropout, embedding
 
-from bench.originals import PAIRS, WORDS
-from fastdrop.bench.contenders import bytes_kept
+from bench.baselines import PAIRS, WORDS
+from fastdrop.bench.providers import bytes_kept
 
 
 def leaf(*shape: int) -> torch.Tensor:
