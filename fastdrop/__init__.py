@@ -1,6 +1,6 @@
 """Dropout for PyTorch at the speed of a copy: nothing kept, the same mask on every device and thread count."""
 
-from fastdrop import functional
+from fastdrop import functional, modules
 from fastdrop._monte_carlo.active import mc_dropout
 from fastdrop._monte_carlo.predict import mc_predict
 from fastdrop._patch.install import accelerated, install, is_installed, uninstall
@@ -8,50 +8,9 @@ from fastdrop._patch.replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import (
-    AlphaDropout,
-    DropBlock2d,
-    DropBlock3d,
-    DropConnect,
-    Dropout,
-    Dropout1d,
-    Dropout2d,
-    Dropout3d,
-    DropPath,
-    EmbeddingDropout,
-    FeatureAlphaDropout,
-    GaussianDropout,
-    GaussianNoise,
-    LockedDropout,
-    SpatialDropout1D,
-    SpatialDropout2D,
-    SpatialDropout3D,
-    StochasticDepth,
-    VariationalDropout,
-    WordDropout,
-)
+from fastdrop.modules import *  # noqa: F403  # what its __all__ lists
 
 __all__ = [
-    "AlphaDropout",
-    "DropBlock2d",
-    "DropBlock3d",
-    "DropConnect",
-    "DropPath",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
-    "EmbeddingDropout",
-    "FeatureAlphaDropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "LockedDropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "StochasticDepth",
-    "VariationalDropout",
-    "WordDropout",
     "__version__",
     "accelerated",
     "dropout_mask",
@@ -65,3 +24,4 @@ __all__ = [
     "uninstall",
     "warmup",
 ]
+__all__ += modules.__all__

@@ -101,9 +101,7 @@ def forward_backward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str,
     def calling(function: Dropout) -> Provider:
         def both(i: int) -> object:
             y = function(use.xs[i])
-            return y, torch.autograd.grad(
-                y, use.xs[i], use.grads[i]
-            )  # y too: else the next call would reuse its memory
+            return y, torch.autograd.grad(y, use.xs[i], use.grads[i])  # y too: else its memory would be reused
 
         return both
 

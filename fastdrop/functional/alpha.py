@@ -4,21 +4,16 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import ALPHA_DROPOUT, FEATURE_ALPHA_DROPOUT
 from fastdrop.functional.channels import noise_of_channels
 
 
 def alpha_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = False,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Drop each element to SELU's lower limit with probability p, as `torch.nn.functional.alpha_dropout` does.
 
     With alpha' = 1.758..., minus that limit, and a = ((alpha'^2 p + 1) (1 - p))^(-1/2), an element x becomes
@@ -72,15 +67,9 @@ def alpha_dropout(
 
 
 def feature_alpha_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = False,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Alpha dropout of whole channels, as `torch.nn.functional.feature_alpha_dropout` does.
 
     As `alpha_dropout`, with one draw for each channel: the mask of shape (N, C, 1, ...) is counted row by row.

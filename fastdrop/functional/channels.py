@@ -9,21 +9,15 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
 from fastdrop._keys.broadcast import channels_of
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
 
 
 def dropout1d(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout1d` does.
 
     A channel has one draw, whatever its length: the mask of shape (N, C, 1), or (C, 1), is counted row by row. A
@@ -69,15 +63,9 @@ def dropout1d(
 
 
 def dropout2d(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout2d` does.
 
     As `dropout1d`, with a mask of shape (N, C, 1, 1). Torch knows no input without a batch here: one of three
@@ -114,15 +102,9 @@ def dropout2d(
 
 
 def dropout3d(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout3d` does.
 
     As `dropout1d`, with a mask of shape (N, C, 1, 1, 1), or (C, 1, 1, 1) without a batch. Inputs of other than four and
@@ -167,16 +149,9 @@ def noise_of_channels(input: torch.Tensor, p: float, training: bool, batched: bo
 
 
 def _drop_channels(
-    function: Callable[..., torch.Tensor],
-    spatial: int,
-    input: torch.Tensor,
-    p: float,
-    training: bool,
-    inplace: bool,
-    seed: int | torch.Tensor | None,
-    offset: int,
-    generator: torch.Generator | None,
-) -> torch.Tensor:
+    function: Callable[..., torch.Tensor], spatial: int, input: torch.Tensor, p: float, training: bool, inplace: bool,
+    seed: Seed | None, offset: int, generator: torch.Generator | None,
+) -> torch.Tensor:  # fmt: skip
     """Return what the public function for channels of so many spatial dimensions is to return."""
     if has_torch_function_unary(input):
         return handle_torch_function(

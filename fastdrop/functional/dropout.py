@@ -6,21 +6,16 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_noise_shape, check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import BROADCAST_DROPOUT, DROPOUT
 
 
 def dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    noise_shape: Sequence[int | None] | None = None,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    noise_shape: Sequence[int | None] | None = None, seed: Seed | None = None, offset: int = 0,
     generator: torch.Generator | None = None,
-) -> torch.Tensor:
+) -> torch.Tensor:  # fmt: skip
     """Zero each element with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout` does.
 
     The mask is made, applied and, in the backward, made again in one pass each; nothing is kept for the backward.

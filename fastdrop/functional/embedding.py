@@ -6,24 +6,15 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_key, check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops import embedding, masks, modes
 
 
 def embedding_dropout(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, weight: torch.Tensor, p: float = 0.5, training: bool = True, padding_idx: int | None = None,
+    max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Look words up in an embedding of which whole words are dropped, with probability p each.
 
     All occurrences of a word share its fate: they are 0, or the word's row scaled by 1/(1-p). Rows are looked up first
@@ -87,15 +78,9 @@ def embedding_dropout(
 
 
 def drop_words(
-    rows: torch.Tensor,
-    words: torch.Tensor,
-    vocabulary: int,
-    p: float,
-    training: bool,
-    seed: int | torch.Tensor | None,
-    offset: int,
-    generator: torch.Generator | None,
-) -> torch.Tensor:
+    rows: torch.Tensor, words: torch.Tensor, vocabulary: int, p: float, training: bool, seed: Seed | None,
+    offset: int, generator: torch.Generator | None,
+) -> torch.Tensor:  # fmt: skip
     """Return rows that words of a vocabulary were looked up to, without the dropped words; p is checked."""
     chosen, offset = check_key(seed, offset, generator)
     if not training or p == 0.0:

@@ -4,19 +4,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_below_1, check_std
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 
 
 def gaussian_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Multiply each element by a number from N(1, p/(1-p)), the mean and variance of dropout's own noise.
 
     The noise is made, applied and, in the backward, made again in one pass each; nothing is kept for the backward.
@@ -63,14 +59,9 @@ def gaussian_dropout(
 
 
 def gaussian_noise(
-    input: torch.Tensor,
-    std: float,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, std: float, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Add to each element a number from N(0, std**2).
 
     Parameters

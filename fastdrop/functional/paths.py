@@ -6,21 +6,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_drop_probability, check_mode, check_probability
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
 
 
 def drop_path(
-    input: torch.Tensor,
-    p: float = 0.0,
-    training: bool = False,
-    scale_by_keep: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.0, training: bool = False, scale_by_keep: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each row of a batch with probability p, as `timm.layers.drop_path` does.
 
     Parameters
@@ -71,15 +65,9 @@ def drop_path(
 
 
 def stochastic_depth(
-    input: torch.Tensor,
-    p: float,
-    mode: str,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float, mode: str, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero a whole batch or each of its rows with probability p, as `torchvision.ops.stochastic_depth` does.
 
     Parameters

@@ -6,22 +6,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import VARIATIONAL_DROPOUT
 
 
 def variational_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    batch_first: bool = False,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    batch_first: bool = False, seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each feature of each sequence, at all its time steps at once, with probability p.
 
     Parameters

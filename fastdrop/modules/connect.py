@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from fastdrop import functional
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop.modules.views import Change, Substitution
 from fastdrop.modules.weights import default_weights, weights_of
@@ -107,7 +108,7 @@ class DropConnect(Wrapper):
         for module in wrapped.modules():
             substitution.view(module)  # raises where it could not be seen
 
-    def forward(self, *args: Any, seed: int | torch.Tensor | None = None, offset: int = 0, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, seed: Seed | None = None, offset: int = 0, **kwargs: Any) -> Any:
         """Return the module's result; seed and offset as in `functional.dropout`."""
         if not self.training or self.p == 0.0:
             return self.wrapped(*args, **kwargs)
@@ -124,7 +125,7 @@ class DropConnect(Wrapper):
         return torch.func.functional_call(self.wrapped, dropped, args, kwargs)  # seen in this graph only
 
     @dynamo_skip
-    def _run(self, args: Any, kwargs: Any, seed: int | torch.Tensor | None, offset: int) -> Any:
+    def _run(self, args: Any, kwargs: Any, seed: Seed | None, offset: int) -> Any:
         substitution = Substitution()
         for i, weight in enumerate(weights_of(self.wrapped, self._names)):
             substitution.change(weight, self._change(i, seed, offset))
@@ -134,7 +135,7 @@ class DropConnect(Wrapper):
         _torchdynamo_disable=True, _torchdynamo_disable_msg="a weight that DropConnect drops is computed"
     )
 
-    def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:
+    def _change(self, index: int, seed: Seed | None, offset: int) -> Change:
         return partial(functional.dropout, p=self.p, **self.key(seeds.fold_in(seed, index), offset))
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from fastdrop._keys.arguments import check_generator
+from fastdrop._keys.key import Seed
 
 # Tracers of torch.fx take a module as a whole, and so leave it its train() and eval(), if its `__module__` begins with
 # torch.nn, and ask for nothing else. They ask the object, so its class, and all that goes by that, keeps its name.
@@ -22,7 +23,7 @@ class Keyed(torch.nn.Module):
         super().__init__()
         self.__module__ = LEAF
 
-    def key(self, seed: int | torch.Tensor | None, offset: int) -> dict[str, Any]:
+    def key(self, seed: Seed | None, offset: int) -> dict[str, Any]:
         """Return the keywords that a functional takes a key by; a given seed excludes the generator."""
         return {"seed": seed, "offset": offset, "generator": self.generator if seed is None else None}
 
