@@ -27,7 +27,7 @@ def drop_block2d(
     p : float in [0, 1]
         Probability of an element being zeroed; where blocks overlap, fewer are.
     block_size : odd int
-        Side of a block; at most H and W, which are taken instead of a larger one, and have to be odd then.
+        Side of a block, limited to H and W, which have to be odd then.
     inplace : bool
         If True, `input` is overwritten and returned.
     eps : float
@@ -46,8 +46,8 @@ def drop_block2d(
     Raises
     ------
     ValueError
-        Torchvision's: if p is outside [0, 1], if the input is not 4-D, or if the side of a block is even. Ours: if it
-        is negative; for a bad key as in `dropout`.
+        Torchvision's: if p is outside [0, 1], if the input is not 4-D, or if the side of a block is even. fastdrop's:
+        if it is negative; for a bad key as in `dropout`.
     TypeError
         If block_size is no integer, or the input no strided tensor of floating point or complex numbers; for a bad key
         as in `dropout`.
@@ -120,7 +120,7 @@ def _drop_blocks(
     variant: Variant, rank: int, input: torch.Tensor, p: float, block_size: int, inplace: bool, eps: float,
     training: bool, seed: Seed | None, offset: int, generator: torch.Generator | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Check what both forms are given, and leave the rest to `drop_block`."""
+    """Check the arguments of both forms, and call `drop_block`."""
     p = check_drop_probability(p, ".")
     eps = check_float(eps, "eps")
     chosen, offset = check_key(seed, offset, generator)

@@ -20,8 +20,8 @@ def dropout1d(
 ) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout1d` does.
 
-    A channel has one draw, whatever its length: the mask of shape (N, C, 1), or (C, 1), is counted row by row. A
-    dropped channel is not read, and nothing is kept for the backward.
+    A channel has one draw, whatever its length: the mask of shape (N, C, 1), or (C, 1), is counted in row-major order.
+    A dropped channel is not read, and nothing is kept for the backward.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def dropout2d(
 ) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout2d` does.
 
-    As `dropout1d`, with a mask of shape (N, C, 1, 1). Torch knows no input without a batch here: one of three
-    dimensions is taken as (N, C, L), with torch's warning, others than four are dropped by their first two dimensions,
-    with torch's warning too.
+    As `dropout1d`, with a mask of shape (N, C, 1, 1). An input without a batch is not supported, as in torch:
+    three dimensions are taken as (N, C, L), and of ranks other than four the first two dimensions are dropped, both
+    with torch's warning.
 
     Parameters
     ----------
@@ -81,15 +81,13 @@ def dropout2d(
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides
-        A dropped element is +0 whatever it was. `input` itself where nothing is to be done.
+    Tensor
+        As of `dropout1d`.
 
     Raises
     ------
-    ValueError
-        If p is outside [0, 1].
-    RuntimeError
-        If there is something to drop and input has less than two dimensions; else as `dropout` does.
+    ValueError, RuntimeError
+        As `dropout1d` does, but for the rank only if there is something to drop and input has less than two dimensions.
 
     Examples
     --------
@@ -119,15 +117,13 @@ def dropout3d(
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides
-        A dropped element is +0 whatever it was. `input` itself where nothing is to be done.
+    Tensor
+        As of `dropout1d`.
 
     Raises
     ------
-    ValueError
-        If p is outside [0, 1].
-    RuntimeError
-        If there is something to drop and input has no dimension; else as `dropout` does.
+    ValueError, RuntimeError
+        As `dropout1d` does, but for the rank only if there is something to drop and input has no dimension.
 
     Examples
     --------

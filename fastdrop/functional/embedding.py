@@ -17,8 +17,8 @@ def embedding_dropout(
 ) -> torch.Tensor:  # fmt: skip
     """Look words up in an embedding of which whole words are dropped, with probability p each.
 
-    All occurrences of a word share its fate: they are 0, or the word's row scaled by 1/(1-p). Rows are looked up first
-    and dropped then, so that no copy of the weight is made.
+    All occurrences of a word are either 0 or the word's row scaled by 1/(1-p). Rows are looked up first and then
+    dropped, so the weight is never copied.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def embedding_dropout(
     Notes
     -----
     Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks" (NeurIPS 2016), as
-    in AWD-LSTM (Merity et al. 2017), which multiplies the whole weight. Here the mask takes a byte a word of the
-    vocabulary while the call runs, and again in the backward, for which nothing is kept but the key.
+    in AWD-LSTM (Merity et al. 2017), which multiplies the whole weight. Here the mask takes one byte for each
+    word of the vocabulary during the call, and again during the backward, for which only the key is saved.
     """
     if has_torch_function_variadic(input, weight):
         return handle_torch_function(
@@ -81,13 +81,13 @@ def drop_words(
     rows: torch.Tensor, words: torch.Tensor, vocabulary: int, p: float, training: bool, seed: Seed | None,
     offset: int, generator: torch.Generator | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Return rows that words of a vocabulary were looked up to, without the dropped words; p is checked."""
+    """Return the rows that were looked up for words of a vocabulary, with dropped words zeroed; p is checked."""
     chosen, offset = check_key(seed, offset, generator)
     if not training or p == 0.0:
         return rows
     if not (rows.is_floating_point() or rows.is_complex()):
         raise TypeError(f"embedding_dropout needs a weight of floating point or complex numbers, but got {rows.dtype}")
-    is_of_words = rows.shape[:-1] == words.shape  # unless an embedding of a user's has another idea
+    is_of_words = rows.shape[:-1] == words.shape  # unless a user's embedding returns something else
     in_graph = modes.in_graph() or _get_tracing_state() is not None
     if in_graph or _are_functorch_transforms_active() or not is_of_words:
         kept = masks.mask(rows, (vocabulary, 1), p, chosen, offset, generator)

@@ -22,7 +22,7 @@ def gaussian_dropout(
     input : Tensor of any shape
         Of floating point or complex numbers. float16 and bfloat16 are computed in float32 and rounded once.
     p : float in [0, 1)
-        The probability of the dropout that this is like.
+        The drop probability of the dropout whose noise this is.
     training : bool
         If False, `input` itself is returned.
     seed, offset, generator
@@ -70,10 +70,8 @@ def gaussian_noise(
         Of floating point or complex numbers (noise is added to the real part). Half types are rounded once.
     std : float, at least 0
         Standard deviation.
-    training : bool
-        If False, `input` itself is returned.
-    seed, offset, generator
-        As in `dropout`. The same key gives the same noise, bit for bit, on CPUs and GPUs.
+    training, seed, offset, generator
+        As in `gaussian_dropout`.
 
     Returns
     -------
@@ -95,7 +93,7 @@ def gaussian_noise(
     Notes
     -----
     Bishop, "Training with noise is equivalent to Tikhonov regularization" (Neural Computation 1995), and Keras'
-    GaussianNoise. Gradients pass as they are. Noise has the resolution of float32, also where input is float64.
+    GaussianNoise. Gradients pass unchanged. Noise has the resolution of float32, also where input is float64.
     """
     if has_torch_function_unary(input):
         return handle_torch_function(

@@ -78,21 +78,19 @@ def stochastic_depth(
         Probability of the batch or of a row being zeroed; what is kept is multiplied by 1/(1-p).
     mode : {"batch", "row"}
         "batch" keeps or zeroes the whole input, by a mask of shape (1, ..., 1); "row" each row, as `drop_path` does.
-    training : bool
-        If False, `input` itself is returned.
-    seed, offset, generator
-        The key, as in `dropout`.
+    training, seed, offset, generator
+        As in `drop_path`.
 
     Returns
     -------
-    Tensor of input's shape, dtype and strides
-        What is dropped is +0 whatever it was. `input` itself where nothing is to be done, as in `dropout`.
+    Tensor
+        As of `drop_path`.
 
     Raises
     ------
     ValueError
-        Torchvision's: if p is outside [0, 1], or the mode is another. Ours: if the input has no dimensions and the mode
-        is "row"; for a bad key as in `dropout`.
+        Torchvision's: if p is outside [0, 1], or the mode is another. fastdrop's: if the input has no dimensions and
+        the mode is "row"; for a bad key as in `dropout`.
     TypeError
         If the input is no strided tensor of floating point or complex numbers; for a bad key as in `dropout`.
 
@@ -121,7 +119,7 @@ def stochastic_depth(
 def _rows_of(input: Any, name: str, batched: bool = True) -> NoiseShape:
     """Return the shape of a mask of whole rows, or of the whole input where that is the row."""
     if not isinstance(input, torch.Tensor) or input.is_nested:
-        return None  # whoever takes the input says what it is
+        return None  # the error is raised where the input is used
     if batched and input.dim() == 0:
         raise ValueError(f"{name} needs a tensor of at least 1 dimension, the batch's, but got one of shape ()")
     rows = input.shape[: int(batched)]

@@ -12,7 +12,7 @@ def word_dropout(
     input: torch.Tensor, p: float, value: int, training: bool = True, *,
     seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Replace each index of a word by another one, that of an unknown word say, with probability p.
+    """Replace each index of a word by `value`, for instance that of an unknown word, with probability p.
 
     Parameters
     ----------
