@@ -62,7 +62,7 @@ def test_docstrings_say_what_a_user_needs(thing):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/family.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
+    "page", ["README.md", "docs/variants.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
 )
 def test_examples_in_pages(page):
     text = (ROOT / page).read_text()
