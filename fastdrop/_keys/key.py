@@ -2,12 +2,11 @@
 
 import torch
 
-Seed = int | torch.Tensor  # 64 bits as a signed int, or an int64 tensor of one element on the device that is to read it
-CountingStrides = (
-    tuple[int, ...] | None
-)  # strides of a dense tensor in whose memory's order elements are counted; None: row by row
-NoiseShape = (
-    tuple[int, ...] | None
-)  # shape of a mask that is broadcast over the tensor, counted row by row; None: its own
-
-Key = tuple[float, Seed, int, CountingStrides, NoiseShape]  # p, seed, offset, order, noise: all that a mask depends on
+# 64 bits as a signed int, or an int64 tensor of one element on the device that reads it.
+Seed = int | torch.Tensor
+# Strides of a dense tensor, in whose memory order elements are counted; None: row-major order.
+CountingStrides = tuple[int, ...] | None
+# Shape of a mask that is broadcast over the tensor, counted in row-major order; None: the tensor's own shape.
+NoiseShape = tuple[int, ...] | None
+# p, seed, offset, counting strides, noise shape: all that a mask depends on.
+Key = tuple[float, Seed, int, CountingStrides, NoiseShape]

@@ -53,7 +53,7 @@ def marked(report: Report) -> str:
 
 
 def widths(counted: Counter[Access]) -> str:
-    """Say how many accesses to device memory there are, of how many bits."""
+    """Return the accesses to device memory, by number and width."""
     said = [
         f"{count} {access.direction}{'s' if count > 1 else ''} of {access.bits} bits"
         for access, count in sorted(counted.items())
@@ -62,7 +62,7 @@ def widths(counted: Counter[Access]) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return what there is to know about a kernel's code, a line each."""
+    """Return a summary of a kernel's code."""
     (entry, parameters), taken, code = report.signature, report.resources, report.code
     lines = {
         "kernel": f"{entry} for {report.arch}",

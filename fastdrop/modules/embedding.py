@@ -65,14 +65,16 @@ class EmbeddingDropout(Wrapper):
 
 
 def _embedding(module: torch.nn.Module) -> Any:
-    """Return the embedding that a module is or, where that has been replaced by one around it, has in it."""
+    """Return the embedding that a module is or, if it was replaced by a wrapper, contains."""
     if isinstance(module, torch.nn.Embedding):
         return module
     return next((child for child in module.modules() if isinstance(child, torch.nn.Embedding)), None)
 
 
 def _vocabulary(embedding: torch.nn.Embedding) -> int:
-    """Return of how many words there is to be a mask; that of a word does not depend on it."""
+    """Return the number of words that a mask is made for; a word's own mask does not depend on it."""
     if is_parametrized(embedding, "weight"):  # it would be computed
         return embedding.num_embeddings
-    return max(embedding.num_embeddings, embedding.weight.shape[0])  # it may have been replaced; or is in shards, empty
+    return max(
+        embedding.num_embeddings, embedding.weight.shape[0]
+    )  # the weight may have been replaced; or be sharded and empty

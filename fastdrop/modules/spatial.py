@@ -11,7 +11,7 @@ from fastdrop.modules.keyed import Keyed
 
 
 class _SpatialDropout(Keyed):
-    """What Keras's layers share."""
+    """The common base of Keras's layers."""
 
     rank: ClassVar[int]  # of inputs
 
