@@ -68,9 +68,10 @@ class DropConnect(Wrapper):
     With a key, weight i of `weights` has the mask of (seed + i * 0x9E3779B97F4A7C15 modulo 2**64, offset): the first
     has the mask of the key itself, and all keys are different.
 
-    The wrapped module's forward and hooks run on a view of it: an object of its class that shares its state and compares
-    equal, but has dropped weights. These are invisible elsewhere: to other threads, and in a state_dict saved meanwhile.
-    Compile the DropConnect, not a module in it; a module that computes its weights runs outside of the graph.
+    The wrapped module's forward and hooks run on a view of it: an object of its class that shares its state and
+    compares equal, but has dropped weights. These are invisible elsewhere: to other threads, and in a state_dict saved
+    meanwhile. Compile the DropConnect, not a module in it; a module that computes its weights runs outside of the
+    graph.
     """
 
     p: float = 0.5

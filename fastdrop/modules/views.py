@@ -47,7 +47,7 @@ class Substitution:
         return module if is_bare else View.of(module, self, frozenset(names))
 
     def _unchanged(self, module: Module) -> Module:
-        """Return a module whose forward is bound to itself, so that it has no view; raise if a weight in it is dropped."""
+        """Return a module whose forward is bound to itself, so it has no view; raise if a weight in it is dropped."""
         is_changed = any(id(parameter) in self._tensors for parameter in module.parameters())
         if is_changed or any(id(vars(child)) in self._changes for child in module.modules()):
             raise TypeError(

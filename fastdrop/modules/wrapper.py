@@ -31,7 +31,7 @@ class Wrapper(Keyed):
     both, and each can be replaced by its name.
 
     A tensor or module that is read, set or deleted here is the wrapped module's. The wrapper's own attributes, such as
-    `p`, take precedence: one of the wrapped module with the same name is in the registries, and an attribute there only.
+    `p`, take precedence: one of the same name is in the registries, and an attribute there only.
     """
 
     wrapped: torch.nn.Module
@@ -104,7 +104,7 @@ class Wrapper(Keyed):
     def named_modules(
         self, memo: set[torch.nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, torch.nn.Module]]:
-        """Yield this module, its children and the wrapped one; but not the latter where parameters have all their names."""
+        """Yield this module, its children and the wrapped one, left out where parameters have all their names."""
         memo = set() if memo is None else memo
         yield from super().named_modules(memo, prefix, remove_duplicate)
         if remove_duplicate:
