@@ -55,9 +55,9 @@ def _results(session: Session) -> Iterator[tuple[Case, str]]:
     """Yield every case and how it differs."""
     device = Side(session.device.place, session.device.on_side_stream)
     cpu = Side(torch.device("cpu"), _at_once)
-    for group, members in cases():
+    for group, of_group in cases():
         if session.begins(group):
-            for case in members:
+            for case in of_group:
                 yield case, failure_of(case, device, cpu)
 
 

@@ -71,7 +71,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         kinds.setdefault((row["dtype"], row["part"]), []).append(row)
-    shown = [_table(*kind, members) for kind, members in kinds.items()]
+    shown = [_table(*kind, of_kind) for kind, of_kind in kinds.items()]
     failed = [(where(row), name, why) for row in rows for name, why in row["failed"].items()]
     return [*shown, *failures(failed)]
 

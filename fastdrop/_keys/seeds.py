@@ -30,14 +30,14 @@ _cells: Final[list[Cell]] = []
 _advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
 
 
-def resolve(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, watched: bool = False) -> Seed:
+def resolve(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | None, in_mode: bool = False) -> Seed:
     """Return the seed of a dropout of x: the given one, with its present value, or a fresh one, hidden from all modes.
 
     A mode may be active in a checkpoint's recomputation and not in its first run, or the other way round.
     """
-    if not watched and _len_torch_dispatch_stack():
+    if not in_mode and _len_torch_dispatch_stack():
         with _disable_current_modes():
-            return resolve(x, seed, generator, watched=True)
+            return resolve(x, seed, generator, in_mode=True)
     if isinstance(seed, torch.Tensor):
         return as_kernel_seed(x, seed.detach().clone() if seed.is_cuda else seed)
     if seed is not None:
@@ -46,7 +46,7 @@ def resolve(x: torch.Tensor, seed: Seed | None, generator: torch.Generator | Non
     if generator is None and x.is_cuda:
         generator = torch.cuda.default_generators[x.get_device()]
     # The mode can be that of a selective checkpoint, in which torch's generators may not be restored either.
-    return as_kernel_seed(x, checkpoints.repeated(generator, draw) if is_users or watched else draw(generator))
+    return as_kernel_seed(x, checkpoints.repeated(generator, draw) if is_users or in_mode else draw(generator))
 
 
 def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:

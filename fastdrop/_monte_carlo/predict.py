@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
     std : torch.Tensor
         Standard deviation over the samples as `torch.std` has it, with the divisor samples - 1: NaN for one sample.
     samples : torch.Tensor or None
-        All samples, along a new first dimension; None unless asked for.
+        All samples, along a new first dimension; None without `keep_samples`.
     entropy : torch.Tensor or None
         Of a classifier: predictive entropy in nats, of the output's shape without class_dim.
     mutual_information : torch.Tensor or None
@@ -85,7 +85,7 @@ def mc_predict(
     Returns
     -------
     Prediction
-        `mean`, `std`, and where asked for `samples`, `entropy` and `mutual_information`.
+        `mean`, `std`, and optionally `samples`, `entropy` and `mutual_information`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The compiled kernels by name, dtype and architecture, each compiled when it is first asked for, and kept on disk.
+"""The compiled kernels by name, dtype and architecture, each compiled at its first use, and cached on disk.
 
 A cubin is 10 KB that any driver of its architecture loads without a compiler. So compiled kernels are portable: a cache
 folder filled on one machine serves another that has a driver but no CUDA toolkit, or an incompatible one.
