@@ -1,41 +1,35 @@
-"""`python -m bench.cold`, from a checkout: the CPU kernels where nothing is in the caches.
+"""`python -m bench.cold`, from a checkout: the CPU kernels with cold caches.
 
-Every contender goes round 12 inputs and 12 outputs of its own, which together exceed the caches, so it finds none of
-them there, and pays for the misses that it makes and for no other's. One thread, interleaved.
+Every provider cycles through 12 inputs and 12 outputs of its own, which together exceed the caches, so it finds none of
+them there, and pays for its own misses only. One thread, interleaved.
 
-The kernels write into memory that is there, beside `y.copy_(x)`. Channel dropout, forward and backward, allocates as in
-training, beside native; once as malloc is, once with malloc set to give no memory back, so that no page faults.
+The kernels write into allocated memory, beside `y.copy_(x)`. Channel dropout, forward and backward, allocates as in
+training, beside native; once with malloc's defaults, once with malloc set to return no memory to the system, so that
+there are no page faults.
 """
 
-import argparse
 import json
 import math
 import os
-import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch.nn import functional as native
 
-from bench.gpu import targets
-from bench.gpu.report import WIDTH, grid
-from bench.gpu.session import short
-from bench.gpu.targets import Target
+from bench import command, tables
+from bench.tables import short
+from bench.targets import Target
 from fastdrop import functional as ours
 from fastdrop._devices import kernels
 from fastdrop._keys.broadcast import NO_BROADCAST, BroadcastLayout
 from fastdrop.bench import system
-from fastdrop.bench.report import write
 from fastdrop.bench.run import QUICK, Effort
 from fastdrop.bench.timing import ROUNDS, Timing, interleaved
 
-FORMAT: Final = 1  # of the document
 FULL: Final = Effort(0.5, ROUNDS)
 BUFFERS: Final = 12
 SIZE: Final = 1 << 20
@@ -45,12 +39,12 @@ SHAPES: Final = ((1, 64, 8, 8), (4, 64, 16, 16), (10, 64, 28, 28), (32, 64, 28, 
 FASTER, FASTER_FROM = 1.1, 500_000  # targets: times native's speed, from how many elements on
 SLOWER, SLOWER_FROM = 0.9, 1 << 16
 OVERHEAD: Final = 10e-6  # target: seconds more than native below that
-NO_FAULTS: Final = {  # memory once had is kept, and none of it is mapped by itself
+NO_FAULTS: Final = {  # freed memory is kept, and nothing is mapped separately
     "MALLOC_TOP_PAD_": str(1 << 28),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 40),
 }
-MALLOCS: Final[dict[str, dict[str, str]]] = {"as it is": {}, "no page faults": NO_FAULTS}
+MALLOCS: Final[dict[str, dict[str, str]]] = {"default": {}, "no page faults": NO_FAULTS}
 
 Move = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]  # of x, y, and a mask's bytes
 
@@ -74,17 +68,17 @@ class Row(NamedTuple):
     timings: dict[str, Timing]  # seconds per call
 
     def ratio(self, one: str, other: str) -> float:
-        """Return how often the time of one contender is that of another."""
+        """Return the time of one provider over that of another."""
         return self.timings[one].seconds / self.timings[other].seconds
 
 
-def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, pattern: BroadcastLayout = NO_BROADCAST) -> Case:
-    """Return the case of a formula's kernel, and of how a mask lies over memory."""
-    return Case(title, dtype, p, lambda x, y, _: kernels.launch(name, x, y, p, SEED, 0, pattern))
+def kernel(name: str, title: str, dtype: torch.dtype, p: float = P, broadcast: BroadcastLayout = NO_BROADCAST) -> Case:
+    """Return the case of a formula's kernel and of a mask's broadcast layout."""
+    return Case(title, dtype, p, lambda x, y, _: kernels.launch(name, x, y, p, SEED, 0, broadcast))
 
 
 def masked_scale(title: str, dtype: torch.dtype, p: float = P, row: int = 0) -> Case:
-    """Return the case of a mask that lies in memory: a byte an element, or a row."""
+    """Return the case of a mask in memory: one byte for each element, or for each row."""
     scale = 1 / (1 - p)
     return Case(title, dtype, p, lambda x, y, keep: kernels.masked_scale(x, keep, y, scale, row))
 
@@ -106,8 +100,8 @@ def cases() -> Iterator[Case]:
     for dtype in both:
         yield kernel("gaussian_dropout", "Gaussian", dtype)
     for dtype in both:
-        yield masked_scale("mask from memory", dtype)
-    yield masked_scale("mask from memory, rows of 784", torch.float32, P, 784)
+        yield masked_scale("masked_scale", dtype)
+    yield masked_scale("masked_scale, rows of 784", torch.float32, P, 784)
 
 
 def measure(case: Case, effort: Effort) -> Row:
@@ -123,8 +117,8 @@ def measure(case: Case, effort: Effort) -> Row:
 
         return go
 
-    contenders = {"fastdrop": around(case.run), "copy": around(lambda x, y, _: y.copy_(x))}
-    return _row(case.name, case.dtype, SIZE, case.p, contenders, effort)
+    providers = {"fastdrop": around(case.run), "copy": around(lambda x, y, _: y.copy_(x))}
+    return _row(case.name, case.dtype, SIZE, case.p, providers, effort)
 
 
 def measure_channels(shape: tuple[int, ...], effort: Effort) -> Row:
@@ -140,14 +134,14 @@ def measure_channels(shape: tuple[int, ...], effort: Effort) -> Row:
 
         return go
 
-    contenders = {"fastdrop": around(ours.dropout2d), "native": around(native.dropout2d)}
-    return _row(str(shape), torch.float32, math.prod(shape), P, contenders, effort)
+    providers = {"fastdrop": around(ours.dropout2d), "native": around(native.dropout2d)}
+    return _row(str(shape), torch.float32, math.prod(shape), P, providers, effort)
 
 
 def _row(
-    name: str, dtype: torch.dtype, size: int, p: float, contenders: dict[str, Callable[[], None]], effort: Effort
+    name: str, dtype: torch.dtype, size: int, p: float, providers: dict[str, Callable[[], None]], effort: Effort
 ) -> Row:
-    rounds = interleaved(contenders, *effort)
+    rounds = interleaved(providers, *effort)
     calls = {each: timing._replace(seconds=timing.seconds / BUFFERS) for each, timing in rounds.items()}
     return Row(name, kernels.FLOATS[dtype], size, p, calls)
 
@@ -163,7 +157,7 @@ def channels_in_a_process(variables: dict[str, str], quick: bool) -> list[Row]:
 
 
 def table(title: str, rows: Iterable[Row], one: str, other: str) -> Table:
-    """Return the figures, a case or shape a row."""
+    """Return the figures, one case or shape a row."""
     cells = [
         [
             row.name,
@@ -176,11 +170,12 @@ def table(title: str, rows: Iterable[Row], one: str, other: str) -> Table:
         ]
         for row in rows
     ]
-    rival = next(name for name in (one, other) if name != "fastdrop")
-    return grid(title, ["", "", "p", "elements", "fastdrop, us", f"{rival}, us", f"{one}\n/ {other}", "IQR"], cells, 2)
+    baseline = next(name for name in (one, other) if name != "fastdrop")
+    headings = ["", "", "p", "elements", "fastdrop, us", f"{baseline}, us", f"{one}\n/ {other}", "IQR"]
+    return tables.grid(title, headings, cells, texts=2)
 
 
-def judge(channels: dict[str, list[Row]]) -> list[Target]:
+def check_targets(channels: dict[str, list[Row]]) -> list[Target]:
     """Return the targets of channel dropout."""
     found = []
     for malloc, rows in channels.items():
@@ -197,45 +192,29 @@ def judge(channels: dict[str, list[Row]]) -> list[Target]:
     return found
 
 
-def _plain(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    return [
-        {**row._asdict(), "timings": {name: timing._asdict() for name, timing in row.timings.items()}} for row in rows
-    ]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0."""
-    parser = argparse.ArgumentParser(prog="python -m bench.cold", description="Time the kernels on cold memory.")
-    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the results there too")
-    parser.add_argument("--quick", action="store_true", help="a rough answer")
+    parser = command.parser("cold", "Time the kernels on cold memory.")
     parser.add_argument("--channels", action="store_true", help="print only the rows of channels, as JSON")
     arguments = parser.parse_args(argv)
-    effort, console = QUICK if arguments.quick else FULL, Console(highlight=False)
+    effort = QUICK if arguments.quick else FULL
     if arguments.channels:
         with system.torch_threads(1):
             print(json.dumps([measure_channels(shape, effort)._asdict() for shape in SHAPES]))
         return 0
-    if not console.is_terminal:
-        console.width = WIDTH
-    about = system.describe()
-    console.print("\n".join(f"{name}: {value}" for name, value in about.items()), markup=False)
-    shown = track(
-        list(cases()), "measuring", console=console, transient=True, auto_refresh=False, disable=not console.is_terminal
-    )
+    console = tables.console()
+    about = command.show_system(console)
     with system.torch_threads(1):
-        rows = [measure(case, effort) for case in shown]
+        rows = [measure(case, effort) for case in command.progress(list(cases()), console)]
     channels = {name: channels_in_a_process(variables, arguments.quick) for name, variables in MALLOCS.items()}
-    found = judge(channels)
     console.print(table("kernels, cold memory, one thread", rows, "fastdrop", "copy"))
     for malloc, each in channels.items():
         title = f"channels, forward + backward, one thread, malloc: {malloc}"
         console.print(table(title, each, "native", "fastdrop"))
-    console.print(targets.table(found))
-    if arguments.json is not None:
-        told = {"format": FORMAT, "system": about, "buffers": BUFFERS, "quick": arguments.quick}
-        results = {"kernels": _plain(rows), "channels": {name: _plain(each) for name, each in channels.items()}}
-        write({**told, **results, "targets": [target._asdict() for target in found]}, arguments.json)
-        console.print(f"written: {arguments.json}", markup=False, soft_wrap=True)
+    settings = {"buffers": BUFFERS, "quick": arguments.quick}
+    of_channels = {name: command.plain(each) for name, each in channels.items()}
+    results = {"kernels": command.plain(rows), "channels": of_channels}
+    command.finish(console, arguments.json, about, settings, results, check_targets(channels))
     return 0
 
 

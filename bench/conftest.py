@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import fastdrop
+from bench.tables import name_of
 from fastdrop.bench import system
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -31,4 +32,4 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 def group(part: str, x: torch.Tensor, threads: int) -> str:
     """Return the group that shows a pass of one dtype, size and number of threads side by side."""
-    return f"{part}, {str(x.dtype).removeprefix('torch.')}, {x.numel()} elements, {threads} thread(s)"
+    return f"{part}, {name_of(x.dtype)}, {x.numel()} elements, {threads} thread(s)"

@@ -1,4 +1,4 @@
-"""Models that drop out in every way that models do, small and random: tests train them, benchmarks time them."""
+"""Small random models with every kind of dropout: tests train them, benchmarks time them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -48,8 +48,8 @@ def transformer(p: float, width: int = 128, length: int = 64) -> Model:
 
 
 def gpt2(p: float, width: int = 128, length: int = 128) -> Model:
-    """Return Hugging Face's GPT-2: embeddings, attention and what each block adds are dropped."""
-    from transformers import GPT2Config, GPT2Model  # takes seconds, which other models need not wait
+    """Return Hugging Face's GPT-2: with dropout of embeddings, attention and residual branches."""
+    from transformers import GPT2Config, GPT2Model  # takes seconds, for which other models need not wait
 
     config = GPT2Config(
         vocab_size=TOKENS,

@@ -1,6 +1,6 @@
 """Dropout alone, eager and compiled: forward and backward beside an identity, and beside `x * 2`.
 
-`python -m bench.steps` measures the same contenders in turn.
+`python -m bench.steps` measures the same providers in turn.
 """
 
 import pytest

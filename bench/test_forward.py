@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import DTYPES, SIZES, THREADS, group
 
-from fastdrop.bench import contenders
+from fastdrop.bench import providers
 
 
 @pytest.mark.parametrize("name", ["native", "fastdrop", "clone", "fastdrop_into", "copy"])
@@ -13,7 +13,7 @@ from fastdrop.bench import contenders
 def test_forward(benchmark, threads, size, name):
     x = torch.randn(size)
     benchmark.group = group("forward", x, threads)
-    benchmark(contenders.forward(x)[name])
+    benchmark(providers.forward(x)[name])
 
 
 @pytest.mark.parametrize("name", ["native", "fastdrop_into", "copy"])
@@ -21,4 +21,4 @@ def test_forward(benchmark, threads, size, name):
 def test_forward_of_other_dtypes(benchmark, dtype, name):
     x = torch.randn(1 << 20).to(dtype)
     benchmark.group = group("forward", x, torch.get_num_threads())
-    benchmark(contenders.forward(x)[name])
+    benchmark(providers.forward(x)[name])

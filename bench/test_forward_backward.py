@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import SIZES, THREADS, group
 
-from fastdrop.bench import contenders
+from fastdrop.bench import providers
 
 
 @pytest.mark.parametrize("name", ["native", "fastdrop", "clone"])
@@ -13,6 +13,6 @@ from fastdrop.bench import contenders
 def test_forward_backward(benchmark, threads, size, name):
     x = torch.randn(size, requires_grad=True)
     benchmark.group = group("forward + backward", x, threads)
-    if name in contenders.DROPOUTS:
-        benchmark.extra_info["bytes kept per element"] = contenders.bytes_kept(contenders.DROPOUTS[name], x)
-    benchmark(contenders.forward_backward(x)[name])
+    if name in providers.DROPOUTS:
+        benchmark.extra_info["bytes kept per element"] = providers.bytes_kept(providers.DROPOUTS[name], x)
+    benchmark(providers.forward_backward(x)[name])

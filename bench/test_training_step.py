@@ -1,6 +1,6 @@
-"""A training step of whole models: native and installed beside p = 0, which is the floor.
+"""A training step of whole models: native and installed beside p = 0, the lower bound.
 
-`python -m bench.steps` measures the same contenders in turn: its ratios hold on a busy machine too.
+`python -m bench.steps` measures the same providers in turn: its ratios hold on a busy machine too.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Dropout for PyTorch at the speed of a copy: nothing kept, the same mask on every device and thread count."""
 
-from fastdrop import functional
+from fastdrop import functional, modules
 from fastdrop._monte_carlo.active import mc_dropout
 from fastdrop._monte_carlo.predict import mc_predict
 from fastdrop._patch.install import accelerated, install, is_installed, uninstall
@@ -8,8 +8,7 @@ from fastdrop._patch.replace import replace, restore
 from fastdrop._version import __version__
 from fastdrop._warmup import warmup
 from fastdrop.functional import dropout_mask
-from fastdrop.modules import *  # noqa: F403  # the public modules are listed there
-from fastdrop.modules import __all__ as _modules
+from fastdrop.modules import *  # noqa: F403  # what its __all__ lists
 
 __all__ = [
     "__version__",
@@ -25,4 +24,4 @@ __all__ = [
     "uninstall",
     "warmup",
 ]
-__all__ += _modules
+__all__ += modules.__all__

@@ -24,18 +24,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments; default: the process's.
-
-    Returns
-    -------
-    int
-        The exit code: 0; 1 where the GPU's results differ from the CPU's; 2 where there is no GPU, or rich is missing.
-    """
+    """Run the command; return 0, 1 where the GPU's results differ from the CPU's, 2 without a GPU or without rich."""
     arguments = _parser().parse_args(argv)
     if not torch.cuda.is_available():
         print("python -m bench.gpu needs a CUDA GPU, but torch.cuda.is_available() is False", file=sys.stderr)

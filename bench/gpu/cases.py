@@ -1,4 +1,4 @@
-"""What is compared between the device and the CPU: each case is one piece of work that runs on either side."""
+"""What is compared between the device and the CPU: each case is a function that runs on either side."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import torch
 
-from bench.gpu.session import name_of, short
+from bench.tables import name_of, short
 from fastdrop._devices.kernels import launch_into as launch
 from fastdrop.functional import dropout, dropout_mask
 
@@ -55,17 +55,17 @@ def inputs(dtype: torch.dtype, size: int) -> torch.Tensor:
 
 
 def memory(x: torch.Tensor) -> torch.Tensor:
-    """Return all that x's elements lie in, and the gaps between them, in a row."""
+    """Return the whole storage of x, with the gaps between its elements, as one row."""
     return torch.empty(0, dtype=x.dtype, device=x.device).set_(x.untyped_storage())
 
 
 def moved(x: torch.Tensor, side: Side) -> torch.Tensor:
-    """Return a copy of x, gaps and all: a plain copy to another device would close them."""
+    """Return a copy of x with its gaps, which a plain copy to another device would close."""
     return memory(x).to(side.place, copy=True).as_strided(x.shape, x.stride(), x.storage_offset())
 
 
 def kernel(side: Side, x: torch.Tensor, p: float, first: int, second: int) -> torch.Tensor:
-    """Return all of a tensor that the bare kernel wrote a part of, from a part of another."""
+    """Return a whole tensor, into a part of which the bare kernel wrote from a part of another."""
     source, size = moved(x, side), len(x) - MARGIN
     target = torch.full_like(source, 7)
     launch("dropout", source[first : first + size], target[second : second + size], p, *SIGNED_KEY)
@@ -73,7 +73,7 @@ def kernel(side: Side, x: torch.Tensor, p: float, first: int, second: int) -> to
 
 
 def kernel_in_place(side: Side, x: torch.Tensor, p: float, first: int) -> torch.Tensor:
-    """Return all of a tensor that the bare kernel overwrote a part of."""
+    """Return a whole tensor, of which the bare kernel overwrote a part."""
     target = moved(x, side)
     part = target[first : first + len(x) - MARGIN]
     launch("dropout", part, part, p, *SIGNED_KEY)
@@ -99,14 +99,14 @@ def gradient(side: Side, x: torch.Tensor, p: float) -> torch.Tensor:
 
 
 def gradient_of_own_seed(side: Side, x: torch.Tensor, p: float) -> torch.Tensor:
-    """Return by what output and gradient differ, both of ones, where dropout draws its seed: nothing."""
+    """Return the difference of output and gradient, both of ones, where dropout draws its seed: zeros."""
     leaf = torch.ones_like(x, device=side.place, requires_grad=True)
     y = dropout(leaf, p)
     return torch.autograd.grad(y, leaf, torch.ones_like(y))[0] - y.detach()
 
 
 def late(side: Side, x: torch.Tensor, p: float) -> torch.Tensor:
-    """Return the dropout of what the current stream is yet to write; a kernel on another stream would find zeros."""
+    """Return the dropout of what the current stream writes late; a kernel on another stream would read zeros."""
     source, target = moved(x, side), torch.zeros_like(x, device=side.place)
     return side.late(lambda: dropout(target.copy_(source), p, seed=SEED, offset=OFFSET))
 

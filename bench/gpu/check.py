@@ -1,7 +1,7 @@
 """Section: the device's kernels against the CPU's, bit for bit; of a NaN only that it is one.
 
-Every case does the same on the CPU and on the device. What a kernel writes to is compared together with what is around
-it, so that a stray write is found as well. Where anything differs, no figure after it would mean anything.
+Every case does the same on the CPU and on the device. The memory around a kernel's
+output is compared too, so that a stray write is found. If anything differs, later figures would be meaningless.
 """
 
 import warnings
@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import torch
 
 from bench.gpu.cases import Case, Side, cases
-from bench.gpu.report import grid
 from bench.gpu.session import Outcome, Session, reason
+from bench.tables import grid
 
 INTEGERS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 ENOUGH: Final = 10  # cases that differ: more would say no more
@@ -55,9 +55,9 @@ def _results(session: Session) -> Iterator[tuple[Case, str]]:
     """Yield every case and how it differs."""
     device = Side(session.device.place, session.device.on_side_stream)
     cpu = Side(torch.device("cpu"), _at_once)
-    for group, members in cases():
+    for group, of_group in cases():
         if session.begins(group):
-            for case in members:
+            for case in of_group:
                 yield case, failure_of(case, device, cpu)
 
 

@@ -1,6 +1,6 @@
-"""Section: the open choices of the kernels, each measured against the one that is shipped.
+"""Section: alternative kernels, each measured against the one that is shipped.
 
-What wins here by more than the noise, on GPUs that matter, is to be shipped, and then the choice is to go.
+An alternative that wins here by more than the noise, on GPUs that matter, should be shipped, and the choice removed.
 """
 
 import itertools
@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from rich.table import Table
 
-from bench.gpu import contenders
-from bench.gpu.report import grid
-from bench.gpu.session import Outcome, Session, name_of, short
-from bench.gpu.timing import Contender, DeviceTiming, buffers_for, interleaved
-from fastdrop.bench.contenders import SEED, P
+from bench.gpu import providers
+from bench.gpu.session import Outcome, Session
+from bench.gpu.timing import DeviceTiming, Provider, buffers_for, interleaved
+from bench.tables import grid, name_of, short
+from fastdrop.bench.providers import SEED, P
 from fastdrop_kernels.cuda import cubins, launch
 from fastdrop_kernels.cuda.compiler import compile_ptx, link
 from fastdrop_kernels.cuda.dtypes import float32, traits
@@ -24,11 +24,11 @@ from fastdrop_kernels.cuda.packages import core
 from fastdrop_kernels.formulas import FORMULAS
 
 SIZES: Final = (1 << 26, 1 << 22)
-EVERY_TILE: Final = 1 << 40  # tiles a thread: the grid is then what the GPU holds at once
+EVERY_TILE: Final = 1 << 40  # tiles a thread: the grid is then as large as the GPU holds at once
 
 
 class Variant(NamedTuple):
-    """One way to do it."""
+    """An alternative."""
 
     ptx: str
     threads: int = launch.THREADS  # of a block
@@ -36,12 +36,12 @@ class Variant(NamedTuple):
 
 
 def hinted(ptx: str, loads: str = "", stores: str = "") -> str:
-    """Return PTX whose 128-bit accesses carry a cache hint: cs, "used once"; cg, "past L1"."""
+    """Return PTX whose 128-bit accesses carry a cache hint: cs, "streaming"; cg, "cache in L2 only"."""
     return ptx.replace("ld.global.v4", f"ld.global{loads}.v4").replace("st.global.v4", f"st.global{stores}.v4")
 
 
 def with_all_threads(ptx: str) -> str:
-    """Return PTX that is given so few registers that a multiprocessor holds all the threads it can."""
+    """Return PTX that limits registers so that a multiprocessor reaches full occupancy."""
     blocks = launch.RESIDENT // launch.THREADS
     return ptx.replace("\n)\n", f"\n)\n.maxntid {launch.THREADS}, 1, 1\n.minnctapersm {blocks}\n", 1)
 
@@ -51,8 +51,8 @@ def variants(dtype: str, capability: tuple[int, int]) -> Iterator[tuple[str, Var
     shipped = cubins.ptx("dropout", dtype, capability)
     yield "shipped", Variant(shipped)
     if dtype == "float32":
-        is_dealt = traits(dtype, capability) is float32.LANE_PAIRED
-        name, other = ("adjacent", float32.BLOCKED) if is_dealt else ("dealt", float32.LANE_PAIRED)
+        is_paired = traits(dtype, capability) is float32.LANE_PAIRED
+        name, other = ("blocked", float32.BLOCKED) if is_paired else ("lane-paired", float32.LANE_PAIRED)
         made = kernel(FORMULAS["dropout"], other)
         yield name, Variant(compile_ptx(made, PARAMETERS, capability, cubins.entry_name("dropout", dtype)))
     for loads, stores in ((".cs", ""), ("", ".cs"), (".cs", ".cs"), (".cg", "")):
@@ -71,7 +71,7 @@ def blocks(variant: Variant, size: int, multiprocessors: int) -> int:
     return min(one_each, max(full, -(-one_each // variant.tiles)))
 
 
-def contender(variant: Variant, dtype: str, size: int, use: contenders.Buffers) -> Contender:
+def provider(variant: Variant, dtype: str, size: int, use: providers.Buffers) -> Provider:
     """Return a launch of a variant, on torch's stream."""
     device = torch.cuda.current_device()
     gpu, stream = core.Device(device), core.Stream.from_handle(torch.cuda.current_stream().cuda_stream)
@@ -91,10 +91,10 @@ def contender(variant: Variant, dtype: str, size: int, use: contenders.Buffers) 
 def measure(session: Session, dtype: torch.dtype, size: int) -> dict[str, DeviceTiming]:
     """Return what each variant takes."""
     count = buffers_for(size * dtype.itemsize, session.device.l2_bytes)
-    use = contenders.buffers(session.device, dtype, size, count, backward=False)
-    contenders.launch("dropout", use.xs[0], use.ys[0], P, SEED, 0)  # a context, and what is shipped, loaded
+    use = providers.buffers(session.device, dtype, size, count, backward=False)
+    providers.launch("dropout", use.xs[0], use.ys[0], P, SEED, 0)  # a context, and what is shipped, loaded
     found = variants(name_of(dtype), torch.cuda.get_device_capability(session.device.place))
-    calls = {name: contender(variant, name_of(dtype), size, use) for name, variant in found}
+    calls = {name: provider(variant, name_of(dtype), size, use) for name, variant in found}
     calls["copy"] = lambda i: use.ys[i].copy_(use.xs[i])
     for call in calls.values():
         call(0)
@@ -102,7 +102,7 @@ def measure(session: Session, dtype: torch.dtype, size: int) -> dict[str, Device
 
 
 def section(session: Session) -> Outcome:
-    """Measure all variants, of the sizes that tell, in each dtype."""
+    """Measure all variants in each size and dtype."""
     rows: list[dict[str, Any]] = []
     for dtype, size in itertools.product(session.dtypes, SIZES):
         if session.begins(f"{name_of(dtype)}, {short(size)}"):
@@ -114,7 +114,7 @@ def section(session: Session) -> Outcome:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Return the variants, a row each: time, and that of what is shipped over it."""
+    """Return one row a variant: its time, and the shipped kernel's over it."""
     shipped = {(row["dtype"], row["size"]): row["seconds"] for row in rows if row["variant"] == "shipped"}
     cells = [
         [

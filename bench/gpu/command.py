@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import torch
-from rich.console import Console
 
 from bench.gpu import check, graphs, host, memory, plot, report, speed, targets
 from bench.gpu.device import Device
 from bench.gpu.session import Outcome, Section, Session, reason
 from bench.gpu.timing import Deadline
+from bench.tables import console
+from bench.targets import table
 from fastdrop.bench import system
 from fastdrop.bench.report import write
 from fastdrop.bench.run import Effort
@@ -54,12 +55,10 @@ QUICK: Final = Plan(QUICK_SIZES, Effort(0.15, 5), quick=True)
 
 
 class Report:
-    """What was found so far, on the console and in the document."""
+    """The results so far, on the console and in the document."""
 
     def __init__(self, device: Device, plan: Plan, clock: Callable[[], float]) -> None:
-        self.console = Console(highlight=False)
-        if not self.console.is_terminal:
-            self.console.width = report.WIDTH
+        self.console = console()
         self._clock, self._begun = clock, clock()
         self.about = {**device.describe(), **system.cuda_versions(), **system.describe()}
         self.document = report.document(self.about, plan.quick)
@@ -70,11 +69,11 @@ class Report:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def progress(self, section: str, what: str) -> None:
-        """Print what a section is at."""
+        """Print what a section measures now."""
         self.say(f"{self._clock() - self._begun:6.1f} s  {section}: {what}")
 
     def add(self, section: str, outcome: Outcome, left_out: Sequence[str]) -> None:
-        """Take in what a section found."""
+        """Add the results of a section."""
         self.document["sections"][section] = outcome.data
         self.document["left_out"] += [f"{section}: {what}" for what in left_out]
         self.console.print(*outcome.tables)
@@ -83,27 +82,27 @@ class Report:
         for what in left_out:
             self.say(f"no time left for {section}: {what}")
 
-    def judge(self, plan: Plan) -> None:
-        """Hold the figures against the targets."""
-        found = targets.evaluate(self.document["sections"], len(plan.dtypes), plan.sizes)
+    def check_targets(self, plan: Plan) -> None:
+        """Compare the figures with the targets."""
+        found = targets.check_targets(self.document["sections"], len(plan.dtypes), plan.sizes)
         self.document["targets"] = [target._asdict() for target in found]
-        self.console.print(targets.table(found))
+        self.console.print(table(found))
 
 
 def _outcome(section: Section, session: Session) -> Outcome:
-    """Return what a section found, or that it failed."""
+    """Return the results of a section, or that it failed."""
     try:
         return section.measure(session)
-    except Exception as error:  # the other sections are worth having
+    except Exception as error:  # the other sections are still useful
         return Outcome({"error": reason(error)})
 
 
-def _draw(told: Report, path: pathlib.Path) -> None:
+def _draw(found: Report, path: pathlib.Path) -> None:
     try:
-        plot.write(told.document, path)
-        told.say(f"written: {path}")
+        plot.write(found.document, path)
+        found.say(f"written: {path}")
     except Exception as error:  # matplotlib is missing, or nothing was measured
-        told.say(f"no plot: {reason(error)}")
+        found.say(f"no plot: {reason(error)}")
 
 
 def run(
@@ -132,24 +131,24 @@ def run(
     Returns
     -------
     int
-        The exit code: 1 if a section says that nothing after it makes sense, else 0.
+        The exit code: 1 if a section fails in a way that makes all others meaningless, else 0.
     """
     whole = Deadline(LIMIT, clock)
-    told = Report(device, plan, clock)
-    json_path = json_path or report.default_path(told.about["GPU"], ".json")
-    write(told.document, json_path)  # now, so that a path that cannot be written is known before all the work
+    found = Report(device, plan, clock)
+    json_path = json_path or report.default_path(found.about["GPU"], ".json")
+    write(found.document, json_path)  # now, so that a path that cannot be written is known before all the work
     for section in sections:
         deadline = Deadline(min(section.seconds, whole.left()), clock)
-        say = functools.partial(told.progress, section.name)
+        say = functools.partial(found.progress, section.name)
         session = Session(device, plan.dtypes, plan.sizes, plan.effort, deadline, say)
         outcome = _outcome(section, session)
-        told.add(section.name, outcome, session.left_out)
-        write(told.document, json_path)  # what there is, should the next section take the process with it
+        found.add(section.name, outcome, session.left_out)
+        write(found.document, json_path)  # what there is, should the next section take the process with it
         if outcome.fatal:
-            told.say(f"stopped: {outcome.fatal}")
+            found.say(f"stopped: {outcome.fatal}")
             return 1
-    told.judge(plan)
-    write(told.document, json_path)
-    told.say(f"written: {json_path}")
-    _draw(told, plot_path or report.default_path(told.about["GPU"], ".png"))
+    found.check_targets(plan)
+    write(found.document, json_path)
+    found.say(f"written: {json_path}")
+    _draw(found, plot_path or report.default_path(found.about["GPU"], ".png"))
     return 0

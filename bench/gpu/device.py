@@ -1,4 +1,4 @@
-"""What the measurements ask of a device, and how a CUDA GPU answers."""
+"""What the measurements need of a device, and its implementation for a CUDA GPU."""
 
 import gc
 import time
@@ -29,7 +29,7 @@ class Device(Protocol):
         """Wait for all work."""
 
     def seconds(self, call: Callable[[], object], calls: int, lead: float) -> tuple[float, bool]:
-        """Return what one of some calls in a row takes on the device, and whether the host was ahead all along.
+        """Return what one of several consecutive calls takes on the device, and whether the host was always ahead.
 
         A call before them is not timed. `lead` is how many seconds the host may need to issue them all.
         """

@@ -1,4 +1,4 @@
-"""Section: forward and backward of a chain of dropouts as a CUDA graph; its replays' time, and whether masks are right.
+"""Section: a chain of dropouts, forward and backward, as a CUDA graph: the time of its replays, and its masks.
 
 A graph whose seeds were frozen at the capture would repeat one mask. With an input and a gradient of ones, output and
 gradient are equal where the backward has the forward's masks.
@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import torch
 
-from bench.gpu import contenders
-from bench.gpu.contenders import Dropout
+from bench.gpu import providers
 from bench.gpu.device import Device
-from bench.gpu.report import failures, grid
-from bench.gpu.session import Outcome, Session, name_of, reason, short
+from bench.gpu.providers import Dropout
+from bench.gpu.report import failures
+from bench.gpu.session import Outcome, Session, reason
 from bench.gpu.timing import interleaved
-from fastdrop.bench.contenders import P
+from bench.tables import grid, name_of, short
+from fastdrop.bench.providers import P
 
 SIZE: Final = 1 << 16
 LENGTH: Final = 8
@@ -41,8 +42,8 @@ class Chain:
             y = self._dropout(y)
         return y.detach(), torch.autograd.grad(y, self._x, self._grad)[0]
 
-    def contender(self, _: int) -> None:
-        """Replay, as what is timed."""
+    def timed(self, _: int) -> None:
+        """Replay; what is timed."""
         self.replay()
 
 
@@ -68,12 +69,12 @@ def measure(session: Session, dtype: torch.dtype) -> list[dict[str, Any]]:
     chains: dict[str, Chain] = {}
     for name in NAMES:
         try:
-            chain = Chain(session.device, contenders.BUILDERS[name](), dtype)
+            chain = Chain(session.device, providers.BUILDERS[name](), dtype)
             rows[name] |= check(session.device, chain)
             chains[name] = chain
         except Exception as error:  # what cannot be captured
             rows[name]["failed"] = reason(error)
-    replays = {name: chain.contender for name, chain in chains.items()}
+    replays = {name: chain.timed for name, chain in chains.items()}
     for name, taken in interleaved(session.device, replays, 1, session.effort).items():
         rows[name] |= {**taken.timing._asdict(), "host_bound": taken.host_bound}
     return list(rows.values())

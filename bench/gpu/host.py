@@ -1,6 +1,6 @@
 """Section: time of a call on the host, in loops that never wait for the device.
 
-At this size the device is faster than Python, and the samples of fastdrop.bench.timing are some hundred calls at most,
+At this size the device is faster than Python, and the samples of fastdrop.bench.timing are a few hundred calls at most,
 fewer than a launch queue holds: nothing blocks.
 """
 
@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import torch
 
-from bench.gpu import contenders
-from bench.gpu.report import failures, grid
-from bench.gpu.session import Outcome, Session, name_of, short
+from bench.gpu import providers
+from bench.gpu.report import failures
+from bench.gpu.session import Outcome, Session
 from bench.gpu.speed import COLUMNS, headings, where
+from bench.tables import grid, name_of, short
 from fastdrop.bench.report import PASSES
 from fastdrop.bench.timing import interleaved
 
@@ -20,13 +21,13 @@ SIZE: Final = 1 << 10
 
 
 def measure(session: Session, dtype: torch.dtype, part: str) -> dict[str, Any]:
-    """Return one row: what a call of each contender takes, or why it cannot."""
-    use = contenders.buffers(session.device, dtype, SIZE, 1, part == "forward_backward")
-    can, failed = contenders.usable(session.device, part, use)
+    """Return one row: what a call of each provider takes, or why it cannot."""
+    use = providers.buffers(session.device, dtype, SIZE, 1, part == "forward_backward")
+    can, failed = providers.usable(session.device, part, use)
     timings = interleaved({name: partial(call, 0) for name, call in can.items()}, *session.effort)
     session.device.synchronize()
     figures = {name: timing._asdict() for name, timing in timings.items()}
-    return {"dtype": name_of(dtype), "part": part, "contenders": figures, "failed": failed}
+    return {"dtype": name_of(dtype), "part": part, "providers": figures, "failed": failed}
 
 
 def section(session: Session) -> Outcome:
@@ -43,6 +44,6 @@ def section(session: Session) -> Outcome:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    figures = row["contenders"]
+    figures = row["providers"]
     times = [f"{figures[name]['seconds'] * 1e6:.3g}" if name in figures else "-" for name in COLUMNS]
     return [where(row), *times]

@@ -1,4 +1,4 @@
-"""What only figures of a GPU depend on: the GPU itself, its driver, its clocks, Triton."""
+"""What a GPU's figures depend on besides the host: the GPU itself, its driver, its clocks, Triton."""
 
 import platform
 import subprocess
@@ -17,7 +17,7 @@ QUERY: Final = {
 
 
 def smi(uuid: str) -> dict[str, str]:
-    """Return what nvidia-smi says of a GPU, or that it says nothing."""
+    """Return what nvidia-smi reports of a GPU, or "unknown"."""
     command = ["nvidia-smi", f"--query-gpu=uuid,{','.join(QUERY.values())}", "--format=csv,noheader"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
@@ -38,7 +38,7 @@ def triton() -> str:
 
 
 def describe(place: torch.device) -> dict[str, str]:
-    """Return the GPU of a device and what else only figures of a GPU depend on."""
+    """Return the GPU of a device, and what else its figures depend on."""
     properties = torch.cuda.get_device_properties(place)
     return {
         "GPU": properties.name,

@@ -1,15 +1,16 @@
-"""Section: bytes per element that stay for the backward, as autograd tells and as the allocator does."""
+"""Section: bytes per element that stay for the backward, by autograd's hooks and by the allocator."""
 
 from typing import Any, Final
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from bench.gpu import contenders
-from bench.gpu.contenders import Dropout
+from bench.gpu import providers
 from bench.gpu.device import Device
-from bench.gpu.report import failures, grid
-from bench.gpu.session import Outcome, Session, name_of, reason, short
+from bench.gpu.providers import Dropout
+from bench.gpu.report import failures
+from bench.gpu.session import Outcome, Session, reason
+from bench.tables import grid, name_of, short
 
 SIZE: Final = 1 << 24  # every tensor is whole blocks of the allocator, even a mask of a byte per element
 KINDS: Final = {
@@ -51,15 +52,15 @@ def section(session: Session) -> Outcome:
     rows: list[dict[str, Any]] = []
     failed: list[tuple[str, str, str]] = []
     for dtype in filter(lambda dtype: session.begins(name_of(dtype)), session.dtypes):
-        x = contenders.buffers(session.device, dtype, SIZE, 1, backward=True).xs[0]
-        dropouts, lacking = contenders.built()
+        x = providers.buffers(session.device, dtype, SIZE, 1, backward=True).xs[0]
+        dropouts, missing = providers.built()
         for name, dropout in dropouts.items():
             try:
                 rows.append({"dtype": name_of(dtype), "name": name, **measure(session.device, dropout, x)})
             except Exception as error:  # whatever a compiler or a kernel says
-                lacking[name] = reason(error)
-        failed += [(name_of(dtype), name, why) for name, why in lacking.items()]
+                missing[name] = reason(error)
+        failed += [(name_of(dtype), name, why) for name, why in missing.items()]
     title = f"bytes per element for the backward, {short(SIZE)} elements"
     cells = [[row["dtype"], row["name"], *(f"{row[kind]:.3f}" for kind in KINDS)] for row in rows]
     table = grid(title, ["", "dropout", *KINDS.values()], cells, texts=2)
-    return Outcome({"size": SIZE, "rows": rows, "lacking": failed}, [table, *failures(failed)])
+    return Outcome({"size": SIZE, "rows": rows, "failed": failed}, [table, *failures(failed)])

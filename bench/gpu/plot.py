@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bench.gpu.session import short
 from bench.gpu.speed import COLUMNS
+from bench.tables import short
 from fastdrop.bench.report import PASSES
 
 STYLES: Final = {  # colour, marker, line: told apart in grey too
@@ -30,7 +30,7 @@ LABELS: Final = {
 
 def _panel(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     for name in COLUMNS:
-        points = [(row["size"], row["contenders"][name]["gb_per_second"]) for row in rows if name in row["contenders"]]
+        points = [(row["size"], row["providers"][name]["gb_per_second"]) for row in rows if name in row["providers"]]
         if points:
             colour, marker, line = STYLES[name]
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=line, label=LABELS[name])

@@ -1,44 +1,22 @@
-"""Tables for people, in the manner of `fastdrop bench`, and the document for programs."""
+"""What could not be measured, as a table, and the document for programs."""
 
 import datetime
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
-from fastdrop.bench.contenders import P
+from bench.command import FORMAT
+from bench.tables import grid
+from fastdrop.bench.providers import P
 
-FORMAT: Final = 1  # of the document, for those who read it
 RESULTS: Final = pathlib.Path(__file__).parents[1] / "results"
-WIDTH: Final = 100  # columns, where there is no terminal to ask
-
-
-def grid(
-    title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1, caption: str = ""
-) -> Table:
-    """Return a table: what a row is about in the first columns, as many as `texts`, then figures."""
-    shown = Table(
-        title=f"\n{title}",
-        caption=caption or None,
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        title_justify="left",
-        caption_justify="left",
-    )
-    for number, heading in enumerate(headings):
-        shown.add_column(heading, justify="left" if number < texts else "right", overflow="fold")
-    for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))
-    return shown
 
 
 def failures(found: Iterable[tuple[str, str, str]]) -> list[Table]:
-    """Return a table of what failed and why, if anything did, from (where, what, why); a reason is told once."""
+    """Return a table of what failed and why, if anything did, from (where, what, why); a reason is listed once."""
     places: dict[tuple[str, str], list[str]] = {}
     for where, what, why in found:
         places.setdefault((what, why), []).append(where)

@@ -6,10 +6,11 @@ from typing import Any, Final
 import torch
 from rich.table import Table
 
-from bench.gpu import contenders
-from bench.gpu.report import failures, grid
-from bench.gpu.session import Outcome, Session, name_of, reason, short
+from bench.gpu import providers
+from bench.gpu.report import failures
+from bench.gpu.session import Outcome, Session, reason
 from bench.gpu.timing import DeviceTiming, buffers_for, fits_l2, interleaved
+from bench.tables import grid, name_of, short
 from fastdrop.bench.report import HEADINGS, PASSES
 
 ACCESSES: Final = {"forward": 2, "forward_backward": 4}  # of memory, per element; a kept mask's own do not count
@@ -30,7 +31,7 @@ def _figures(timings: Mapping[str, DeviceTiming], traffic: int) -> dict[str, dic
 
 
 def measure(session: Session, dtype: torch.dtype, size: int, part: str) -> dict[str, Any]:
-    """Return one row: what each contender takes, or why it cannot."""
+    """Return one row: what each provider takes, or why it cannot."""
     device, tensor_bytes = session.device, size * dtype.itemsize
     count = buffers_for(tensor_bytes, device.l2_bytes)
     row: dict[str, Any] = {
@@ -39,14 +40,14 @@ def measure(session: Session, dtype: torch.dtype, size: int, part: str) -> dict[
         "part": part,
         "buffers": count,
         "in_l2": fits_l2(count, tensor_bytes, device.l2_bytes),
-        "contenders": {},
+        "providers": {},
         "failed": {},
     }
     try:
-        use = contenders.buffers(device, dtype, size, count, part == "forward_backward")
-        can, row["failed"] = contenders.usable(device, part, use)
+        use = providers.buffers(device, dtype, size, count, part == "forward_backward")
+        can, row["failed"] = providers.usable(device, part, use)
         timings = interleaved(device, can, count, session.effort)
-        row["contenders"] = _figures(timings, ACCESSES[part] * tensor_bytes)
+        row["providers"] = _figures(timings, ACCESSES[part] * tensor_bytes)
     except Exception as error:  # a full memory, most likely: the other sizes are worth having
         row["failed"]["all"] = reason(error)
     return row
@@ -70,7 +71,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         kinds.setdefault((row["dtype"], row["part"]), []).append(row)
-    shown = [_table(*kind, members) for kind, members in kinds.items()]
+    shown = [_table(*kind, of_kind) for kind, of_kind in kinds.items()]
     failed = [(where(row), name, why) for row in rows for name, why in row["failed"].items()]
     return [*shown, *failures(failed)]
 
@@ -85,19 +86,19 @@ def _table(dtype: str, part: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     notes = []
     if any(row["in_l2"] for row in rows):
         notes.append("*: stays in L2")
-    if any(figures["host_bound"] for row in rows for figures in row["contenders"].values()):
+    if any(figures["host_bound"] for row in rows for figures in row["providers"].values()):
         notes.append("!: the host was too slow to time the device alone")
     title = f"{dtype}, {PASSES[part]}: µs on the device, share of the copy's bandwidth"
     return grid(title, ["elements", *headings(), "IQR"], map(_cells, rows), caption="; ".join(notes))
 
 
 def headings() -> list[str]:
-    """Return the headings of the contenders' columns."""
+    """Return the headings of the providers' columns."""
     return [HEADINGS.get(name, name) for name in COLUMNS]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    figures = row["contenders"]
+    figures = row["providers"]
     spread = f"{max(taken['spread'] for taken in figures.values()):.0%}" if figures else "-"
     size = f"{short(row['size'])}{' *' if row['in_l2'] else ''}"
     return [size, *(_cell(figures[name]) if name in figures else "-" for name in COLUMNS), spread]

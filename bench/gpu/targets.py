@@ -1,28 +1,18 @@
-"""What the kernels are meant to reach, and whether the figures say that they do."""
+"""The targets of the GPU kernels, and whether the figures reach them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from rich.table import Table
-
-from bench.gpu.contenders import RIVALS
-from bench.gpu.report import grid
-from bench.gpu.session import short
+from bench.gpu.providers import BASELINES
 from bench.gpu.speed import where
+from bench.tables import short
+from bench.targets import Target
 from fastdrop.bench.report import PASSES
 
 SHARE: Final = 0.90  # of the copy's bandwidth
 SHARE_AT: Final = 1 << 26  # elements
 FASTER_FROM: Final = 1 << 20
 NOTHING: Final = 0.01  # bytes per element; an allocator's rounding, and a seed
-
-
-class Target(NamedTuple):
-    """One target."""
-
-    what: str
-    found: str
-    met: bool | None  # None: not all of it was measured, and what was meets it
 
 
 class Figure(NamedTuple):
@@ -33,8 +23,8 @@ class Figure(NamedTuple):
     met: bool
 
 
-def _judge(what: str, figures: Iterable[Figure], wanted: int, worst: Any, shown: str) -> Target:
-    """Return a target that all its figures have to meet; the worst of them is told."""
+def _target(what: str, figures: Iterable[Figure], wanted: int, worst: Any, shown: str) -> Target:
+    """Return a target that all its figures have to meet; it names the worst of them."""
     known = [figure for figure in figures if figure.value is not None]
     if not known:
         return Target(what, "not measured", None)
@@ -48,14 +38,14 @@ def _judge(what: str, figures: Iterable[Figure], wanted: int, worst: Any, shown:
 
 
 def _seconds(row: Mapping[str, Any], name: str) -> float | None:
-    seconds: float | None = row["contenders"].get(name, {}).get("seconds")
+    seconds: float | None = row["providers"].get(name, {}).get("seconds")
     return seconds
 
 
-def _ratios(rows: Iterable[Mapping[str, Any]], rival: str) -> list[Figure]:
+def _ratios(rows: Iterable[Mapping[str, Any]], baseline: str) -> list[Figure]:
     figures = []
     for row in rows:
-        other, ours = _seconds(row, rival), _seconds(row, "fastdrop")
+        other, ours = _seconds(row, baseline), _seconds(row, "fastdrop")
         ratio = other / ours if other and ours else None
         figures.append(Figure(where(row), ratio, ratio is not None and ratio >= 1))
     return figures
@@ -65,13 +55,13 @@ def _share(rows: Iterable[Mapping[str, Any]], kinds: int) -> Target:
     figures = []
     for row in rows:
         if row["size"] == SHARE_AT:
-            share = row["contenders"].get("fastdrop", {}).get("share_of_copy")
+            share = row["providers"].get("fastdrop", {}).get("share_of_copy")
             figures.append(Figure(where(row), share, share is not None and share >= SHARE))
     what = f"at least {SHARE:.0%} of y.copy_(x)'s bandwidth at {short(SHARE_AT)}"
-    return _judge(what, figures, kinds, min, "{:.1%}")
+    return _target(what, figures, kinds, min, "{:.1%}")
 
 
-def evaluate(sections: Mapping[str, Any], dtypes: int, sizes: Iterable[int]) -> list[Target]:
+def check_targets(sections: Mapping[str, Any], dtypes: int, sizes: Iterable[int]) -> list[Target]:
     """Return all targets.
 
     Parameters
@@ -91,12 +81,18 @@ def evaluate(sections: Mapping[str, Any], dtypes: int, sizes: Iterable[int]) -> 
     return [
         _share(speed, kinds),
         *(
-            _judge(f"faster than {rival} from {short(FASTER_FROM)} up", _ratios(large, rival), wanted, min, "{:.2f} x")
-            for rival in RIVALS
+            _target(
+                f"faster than {baseline} from {short(FASTER_FROM)} up",
+                _ratios(large, baseline),
+                wanted,
+                min,
+                "{:.2f} x",
+            )
+            for baseline in BASELINES
         ),
-        _judge("time on the host no more than native's", _ratios(host, "native"), kinds, min, "native takes {:.2f} x"),
-        _judge("0 bytes kept for the backward", map(_kept, kept), dtypes, max, "{:.3f} bytes an element"),
-        _judge(
+        _target("time on the host no more than native's", _ratios(host, "native"), kinds, min, "native takes {:.2f} x"),
+        _target("0 bytes kept for the backward", map(_kept, kept), dtypes, max, "{:.3f} bytes an element"),
+        _target(
             "a graph's replays have masks as they should", map(_masks, graphs), dtypes, min, "{:.0f} of 3 checks hold"
         ),
     ]
@@ -110,9 +106,3 @@ def _kept(row: Mapping[str, Any]) -> Figure:
 def _masks(row: Mapping[str, Any]) -> Figure:
     held = sum(row[check] for check in ("fresh_masks", "same_masks", "independent")) if "fresh_masks" in row else None
     return Figure(row["dtype"], held, held == 3)
-
-
-def table(targets: Iterable[Target]) -> Table:
-    """Return the targets as a table."""
-    words = {True: "met", False: "MISSED", None: "open"}
-    return grid("targets", ["", "", "found, at worst"], [(words[t.met], t.what, t.found) for t in targets], texts=3)

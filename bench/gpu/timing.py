@@ -1,12 +1,12 @@
 """Interleaved timing on the device: A B C A B C ..., a batch of calls each, as fastdrop.bench.timing does on the host.
 
 What is timed is the device: the stream is held back until the host has issued the whole batch, so that short kernels
-follow each other at once and not at the pace of Python. Where the host was too slow all the same, it is said.
+follow each other immediately and not at the pace of Python. Where the host was too slow nevertheless, it is reported.
 
-Calls go round several buffers, and what they return is kept for as many calls: where their bytes exceed the L2 cache
-by far, every call finds its input in memory and leaves its output there, as in a training step. Sizes for which
-that would take too many buffers stay in L2, and that is said too. A mask that a contender keeps for the backward may be
-read from L2 at any size: that is in its favour.
+Calls cycle through several buffers, and their results are kept for as many calls: where these exceed the L2 cache by
+far, every call reads its input from memory and leaves its output there, as in a training step. Sizes for which that
+would take too many buffers stay in L2, which is reported too. A mask that a provider keeps for the backward may be read
+from L2 at any size, in its favour.
 """
 
 import functools
@@ -27,7 +27,7 @@ MOST_LEAD: Final = 0.05  # seconds that a stream is held back at most
 L2_TIMES: Final = 4  # input and output of a round of buffers are this many times L2
 MOST_BUFFERS: Final = 256
 
-Contender = Callable[[int], object]  # called with the number of the buffer it is to use
+Provider = Callable[[int], object]  # called with the number of the buffer it is to use
 
 
 class Deadline:
@@ -54,7 +54,7 @@ class Rotation:
         self._next = 0
         self._kept: deque[object] = deque(maxlen=buffers)
 
-    def call(self, function: Contender) -> None:
+    def call(self, function: Provider) -> None:
         """Call with the next buffer."""
         self._kept.append(function(self._next))
         self._next = (self._next + 1) % self._buffers
@@ -71,11 +71,11 @@ def fits_l2(buffers: int, tensor_bytes: int, l2_bytes: int) -> bool:
 
 
 class Batch:
-    """Calls of one contender that are timed together."""
+    """Calls of one provider that are timed together."""
 
-    def __init__(self, device: Device, rotation: Rotation, contender: Contender) -> None:
+    def __init__(self, device: Device, rotation: Rotation, provider: Provider) -> None:
         self._device = device
-        self._call = functools.partial(rotation.call, contender)
+        self._call = functools.partial(rotation.call, provider)
         device.synchronize()
         begun = time.perf_counter()
         for _ in range(FEWEST_CALLS):
@@ -108,11 +108,11 @@ class DeviceTiming(NamedTuple):
 
 
 def interleaved(
-    device: Device, contenders: Mapping[str, Contender], buffers: int, effort: Effort
+    device: Device, providers: Mapping[str, Provider], buffers: int, effort: Effort
 ) -> dict[str, DeviceTiming]:
-    """Time several contenders in turn, round by round, all of them called before."""
+    """Time several providers in turn, round by round, all of them called before."""
     rotation = Rotation(buffers)
-    batches = {name: Batch(device, rotation, contender) for name, contender in contenders.items()}
+    batches = {name: Batch(device, rotation, provider) for name, provider in providers.items()}
     samples: dict[str, list[tuple[float, bool]]] = {name: [] for name in batches}
     end, done = Deadline(effort.budget), 0
     while done < effort.rounds or not end.passed():

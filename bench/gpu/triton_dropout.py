@@ -1,4 +1,4 @@
-"""The rival that keeps nothing either: Triton's low-memory dropout, as its tutorial teaches it, with a backward.
+"""A baseline that keeps nothing either: the low-memory dropout of Triton's tutorial, with a backward.
 
 One random number an element from `tl.rand`, from a seed that the backward gets too.
 """

@@ -1,4 +1,4 @@
-"""Checks of arguments, with torch's own texts where torch has them."""
+"""Checks of arguments, with torch's own error texts where torch has them."""
 
 import math
 import operator
@@ -15,7 +15,7 @@ NUMBERS: Final = (float, int, np.number, np.bool_, torch.SymFloat, torch.SymInt)
 
 
 def shown(value: Any) -> str:
-    """Return what an error text says of a value, in at most a line: its type and, in short, itself or its shape."""
+    """Return a description of a value for an error text, in one line: its type, and its shape or shortened value."""
     kind, shape = type(value).__name__, getattr(value, "shape", None)
     if isinstance(shape, tuple):  # of torch, NumPy, pandas ...
         return f"{kind} of shape {tuple(shape)}"
@@ -23,7 +23,7 @@ def shown(value: Any) -> str:
 
 
 def cut(value: Any, text: Callable[[Any], str] = str) -> str:
-    """Return the text of a value if it fits in a line beside other words, else its beginning."""
+    """Return the text of a value, truncated so that it fits in a line with other words."""
     try:
         line = " ".join(text(value)[: 2 * LONGEST].split())
     except ValueError:  # an integer of more digits than Python prints
@@ -32,7 +32,7 @@ def cut(value: Any, text: Callable[[Any], str] = str) -> str:
 
 
 def check_float(value: Any, what: str) -> float:
-    """Return a number as a float, or raise torch's error: for a tensor that requires grad, it would be lost."""
+    """Return a number as a float, or raise torch's error; also for a tensor that requires grad, which would be lost."""
     if type(value) is float:
         return value
     if isinstance(value, torch.Tensor):
@@ -49,13 +49,13 @@ def check_probability(p: Any, function: str = "dropout") -> float:
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     probability: float = p if type(p) is float else check_float(p, f"{function}(): argument 'p' (position 2)")
-    if probability != probability:  # NaN passes torch's first check, and fails in its operator
+    if probability != probability:  # NaN passes torch's first check and fails in its operator
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p}")
     return probability
 
 
 def check_rate(rate: Any) -> float:
-    """Return a rate in [0, 1] as it is, or raise Keras's error, with which layers under its names begin."""
+    """Return a rate in [0, 1] unchanged, or raise Keras's error."""
     if not 0 <= rate <= 1:
         raise ValueError(
             f"Invalid value received for argument `rate`. Expected a float value between 0 and 1. Received: rate={rate}"
@@ -73,7 +73,7 @@ def check_std(std: Any) -> float:
 
 
 def check_below_1(p: Any, who: str) -> float:
-    """Return p as a float in [0, 1), where noise of the variance p / (1 - p) can be had."""
+    """Return p as a float in [0, 1), where the noise's variance p / (1 - p) is finite."""
     probability = check_probability(p)
     if probability == 1.0:
         raise ValueError(f"{who} needs p below 1, as its noise has the variance p / (1 - p), but got 1.0")
@@ -88,7 +88,7 @@ def check_mode(mode: Any) -> str:
 
 
 def check_block_size(block_size: Any, *sides: int) -> int:
-    """Return the side of a block, which is no longer than the sides it has to fit in, or raise torchvision's error."""
+    """Return the side of a block, limited to the given sides, or raise torchvision's error."""
     side = min((integer(block_size, "block_size"), *sides))
     if side % 2 == 0:
         raise ValueError(f"block size should be odd. Got {side} which is even.")
@@ -116,9 +116,9 @@ def check_drop_probability(p: Any, end: str = "") -> float:
 
 
 def integer(value: Any, name: str) -> int:
-    """Return what is an integer of any kind as an int, and of no subclass, which Numba would take for another type."""
+    """Return any kind of integer as an int, and not as a subclass, which Numba would take for another type."""
     if type(value) is int or isinstance(value, torch.SymInt):
-        return value  # type: ignore[return-value]  # as it is: in a graph it may stand for any number
+        return value  # type: ignore[return-value]  # unchanged: in a graph it may stand for any number
     try:
         return operator.index(value)
     except TypeError:
@@ -142,7 +142,7 @@ def signed64(value: Any, name: str) -> int:
 
 
 def check_generator(generator: Any, seed: Any = None) -> torch.Generator | None:
-    """Return a generator as it is, if it is one and does not come together with a seed; None is none."""
+    """Return a generator, or None for None, after checking its type and that no seed is given with it."""
     if generator is None:
         return None
     if not isinstance(generator, torch.Generator):
@@ -153,7 +153,7 @@ def check_generator(generator: Any, seed: Any = None) -> torch.Generator | None:
 
 
 def check_seed(seed: Any) -> int | torch.Tensor:
-    """Return a given seed as the kernels take it: 64 bits as a signed int, or an int64 tensor of one element."""
+    """Return a given seed in the kernels' form: 64 bits as a signed int, or an int64 tensor of one element."""
     if not isinstance(seed, torch.Tensor):
         return signed64(seed, "seed")
     if seed.dtype != torch.int64 or seed.numel() != 1:
@@ -165,7 +165,7 @@ def check_seed(seed: Any) -> int | torch.Tensor:
 
 
 def check_key(seed: Any, offset: Any, generator: Any) -> tuple[int | torch.Tensor | None, int]:
-    """Return a key's seed, None where it is to be drawn, and its offset, in the forms that the kernels take."""
+    """Return a key's seed, or None if it is to be drawn, and its offset, in the kernels' form."""
     chosen = None if seed is None else check_seed(seed)
     if generator is not None:
         check_generator(generator, seed)
@@ -177,11 +177,11 @@ def check_range(start: Any, count: int) -> int:
     first = integer(start, "start")
     if not 0 <= first <= (TWO_64 >> 1) - count:
         raise ValueError(f"start has to be at least 0 and start + elements at most 2**63, but got {first} + {count}")
-    return min(first, (TWO_64 >> 1) - 1)  # only of no elements is it more
+    return min(first, (TWO_64 >> 1) - 1)  # it is more for no elements only
 
 
 def check_noise_sizes(noise_shape: Any) -> tuple[int | None, ...]:
-    """Return the shape of a mask as it is given, with None where it takes the input's size."""
+    """Return the given shape of a mask, with None for the input's size."""
     if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
         raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {shown(noise_shape)}")
     sizes = tuple(None if size is None else integer(size, "an entry of noise_shape") for size in noise_shape)
@@ -191,7 +191,7 @@ def check_noise_sizes(noise_shape: Any) -> tuple[int | None, ...]:
 
 
 def check_noise_shape(noise_shape: Any, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of a mask for a tensor of this shape: of each dimension 1, its size, or None for its size."""
+    """Return the shape of a mask for a tensor of this shape: each entry is 1, the size, or None for the size."""
     sizes = check_noise_sizes(noise_shape)
     if len(sizes) != len(shape):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Seeds in the two runs of a checkpoint: the second run is given those that the first one drew.
+"""Seeds under activation checkpointing: the recomputation reuses those that the first run drew.
 
-torch.utils.checkpoint runs a function again in the backward. It restores torch's own generators for that where it is
-asked to, and never a user's. The seeds are kept by the object that stands for the checkpoint in both runs.
+torch.utils.checkpoint recomputes a function in the backward. It restores torch's own generators for that if it is asked
+to, but never a user's. The seeds are stored on the object that represents the checkpoint in both runs.
 """
 
 import sys
@@ -25,26 +25,26 @@ ADVICE: Final = "give a seed in place of the generator"
 
 
 class _Memory:
-    """The seeds that a first run drew of each generator, and how many of them each further run has been given."""
+    """The seeds that a first run drew from each generator, and how many of them each recomputation has reused."""
 
     def __init__(self) -> None:
         self.seeds: defaultdict[torch.Generator | None, list[Seed]] = defaultdict(list)
         self.given: defaultdict[tuple[Any, torch.Generator | None], int] = defaultdict(int)
 
     def next(self, run: Any, generator: torch.Generator | None) -> Seed | None:
-        """Return the next seed of a generator in a further run, None where the first run drew no more."""
+        """Return the next seed of a generator in a recomputation, None if the first run drew no more."""
         seeds, index = self.seeds[generator], self.given[run, generator]
         self.given[run, generator] += 1
         return seeds[index] if index < len(seeds) else None
 
 
 def repeated(generator: torch.Generator | None, draw: Callable[[torch.Generator | None], Seed]) -> Seed:
-    """Return what is drawn from a generator (None: torch's), or in a checkpoint's second run what the first drew."""
+    """Return a seed drawn from a generator (None: torch's), or in a recomputation the one that the first run drew."""
     if generator is not None and not _may_be_checkpointed():
         return draw(generator)
     first_runs, second = _runs()
     if generator is None or _is_torchs(generator):
-        seed = draw(generator)  # in a second run too: what else is drawn there has to find the generator as it was
+        seed = draw(generator)  # in a recomputation too: other draws there need the same state of the generator
         if second is not None:
             before = second[0].next(second[1], generator)
             if before is not None and seed not in second[0].seeds[generator]:
@@ -71,7 +71,7 @@ def repeated(generator: torch.Generator | None, draw: Callable[[torch.Generator 
 
 
 def refuse(generator: torch.Generator) -> None:
-    """Raise an error in a checkpoint, where a draw from a user's generator cannot be repeated."""
+    """Raise in a checkpoint, if a draw from a user's generator could not be repeated."""
     if _may_be_checkpointed() and not _is_torchs(generator) and _runs() != ([], None):
         raise RuntimeError(
             f"dropout with a generator under a transform of torch.func cannot be repeated by a checkpoint: {ADVICE}"
@@ -83,7 +83,7 @@ def _is_torchs(generator: torch.Generator) -> bool:
 
 
 def _may_be_checkpointed() -> bool:
-    """Return whether it is worthwhile to look: a first run records no graph or has hooks, a second is in a backward."""
+    """Return quickly whether this may be a checkpoint: no grad or saved-tensor hooks at first, then a backward."""
     return (
         not torch.is_grad_enabled()
         or _current_graph_task_id() != -1
@@ -92,10 +92,10 @@ def _may_be_checkpointed() -> bool:
 
 
 def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:
-    """Return the memories of checkpoints in whose first runs the caller is, and of that whose second run it is in.
+    """Return the memories of the checkpoints in whose first runs the caller is, and that of a recomputation around it.
 
-    What is around a second run does not count: it has been there in the first run too. With a second run comes what
-    tells it from further ones. Torch offers no way to ask for this, so the stack of calls is searched.
+    Whatever is outside of a recomputation does not count: it was outside of the first run too. With a recomputation's
+    memory comes an identifier of this recomputation. Torch has no interface for this, so the call stack is searched.
     """
     first_runs: list[_Memory] = []
     frame: FrameType | None = sys._getframe(2)
@@ -105,7 +105,7 @@ def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:
             names = frame.f_locals
             if code is FORWARD:
                 first_runs.append(_memory_of(names["ctx"]))
-            elif code is BACKWARD and "outputs" not in names:  # else its own backward runs, and calls hooks maybe
+            elif code is BACKWARD and "outputs" not in names:  # else its own backward runs, and may call hooks
                 return first_runs, (_memory_of(names["ctx"]), _current_graph_task_id())
             elif code.co_name == "unpack_hook" and "gid" in names:
                 return first_runs, (_memory_of(names["frame"]), names["gid"])
@@ -116,6 +116,6 @@ def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:
 
 
 def _memory_of(checkpoint: Any) -> _Memory:
-    """Return the memory of a checkpoint: of the Function's context, or of what stands for it without reentrancy."""
+    """Return the memory of a checkpoint: of the reentrant Function's context, or of the non-reentrant form's frame."""
     memory: _Memory = vars(checkpoint).setdefault("_fastdrop_memory", _Memory())
     return memory

@@ -2,14 +2,11 @@
 
 import torch
 
+# 64 bits as a signed int, or an int64 tensor of one element on the device that reads it.
 Seed = int | torch.Tensor
-"""64 bits as a signed int, or an int64 tensor of one element on the device that is to read it."""
-
+# Strides of a dense tensor, in whose memory order elements are counted; None: row-major order.
 CountingStrides = tuple[int, ...] | None
-"""Strides of a dense tensor in whose memory's order elements are counted; None: row by row."""
-
+# Shape of a mask that is broadcast over the tensor, counted in row-major order; None: the tensor's own shape.
 NoiseShape = tuple[int, ...] | None
-"""Shape of a mask that is broadcast over the tensor, counted row by row; None: the tensor's own."""
-
+# Parameter (p, or what a formula has in its place), seed, offset, counting strides, noise shape: all of a mask.
 Key = tuple[float, Seed, int, CountingStrides, NoiseShape]
-"""All that a mask depends on: parameter (p, or what a formula has in its place), seed, offset, strides, noise shape."""

@@ -1,7 +1,7 @@
 """Where seeds come from: the user, or torch's generators, so that torch.manual_seed reproduces masks.
 
-A seed is 64 bits as a signed int, or an int64 tensor of one element in a GPU's memory: the kernel reads that when it
-runs, so nobody waits for the GPU, and a recorded CUDA graph draws a new mask at every replay.
+A seed is 64 bits as a signed int, or an int64 tensor of one element in a GPU's memory: the kernel reads it when it
+runs, so there is no synchronization, and a captured CUDA graph draws a new mask at every replay.
 """
 
 import ctypes
@@ -14,27 +14,27 @@ from fastdrop._keys.arguments import TWO_64, signed64
 from fastdrop._keys.key import Seed
 from fastdrop_kernels.locks import held_by_forks
 
-SEED_END = (1 << 63) - 1  # what torch.randint can draw below
-PER_DRAW = 4  # a CUDA generator counts the numbers it has given, by fours
-ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: offsets near each other give seeds far off, and no two the same
+SEED_END = (1 << 63) - 1  # the largest exclusive bound of torch.randint
+PER_DRAW = 4  # a CUDA generator's offset counts the numbers it has given, in steps of four
+ODD = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: neighbouring offsets give distant seeds, and no two are equal
 
 Cell = tuple[torch.Tensor, ctypes.c_int64]  # a tensor that seeds are drawn into, and its memory
 
-# Cells that nobody draws into now. Who draws takes one out and puts it back, each by one call that nothing interrupts:
-# two threads, or a signal handler and what it interrupts, would get one seed from one cell.
+# Cells that are not in use. A draw takes one out and puts it back, each by one atomic call: two threads, or a signal
+# handler and the code that it interrupts, would otherwise share a cell and get the same seed.
 _cells: Final[list[Cell]] = []
 _advancing: Final = held_by_forks(threading.RLock())  # a CUDA generator is read and set by two calls
 
 
 def as_kernel_seed(x: torch.Tensor, seed: Seed) -> Seed:
-    """Return a seed in the form that x's kernel reads: in memory only where that is the memory of x's GPU."""
+    """Return a seed in the form that x's kernel reads: a tensor only if it is in the memory of x's GPU."""
     if isinstance(seed, torch.Tensor) and seed.is_cuda and seed.device == x.device:
         return seed
     return int(seed)
 
 
 def draw(generator: torch.Generator | None = None) -> Seed:
-    """Return fresh bits of a generator (default: torch's CPU generator), which advances by one draw."""
+    """Return a fresh seed from a generator (default: torch's CPU generator), which advances by one draw."""
     if generator is not None and generator.device.type != "cpu":
         return _draw_cuda(generator) if generator.device.type == "cuda" else int(_draw_tensor(generator))
     try:
@@ -57,10 +57,10 @@ def _new_cell() -> Cell:
 
 
 def _draw_cuda(generator: torch.Generator) -> Seed:
-    """Return a seed made of the generator's own and its count: that takes no kernel, nor waits for one."""
-    if torch.cuda.is_current_stream_capturing():  # a seed taken now would be that of every replay
+    """Return a seed derived from the generator's seed and offset, which needs no kernel and no synchronization."""
+    if torch.cuda.is_current_stream_capturing():  # a seed drawn now would be that of every replay
         return _draw_tensor(generator)
-    if _advancing._is_owned():  # type: ignore[attr-defined]  # of a signal handler that came between those two calls
+    if _advancing._is_owned():  # type: ignore[attr-defined]  # in a signal handler that interrupted those two calls
         return draw()
     with _advancing:
         offset = generator.get_offset()
@@ -73,7 +73,7 @@ def _draw_tensor(generator: torch.Generator) -> torch.Tensor:
 
 
 def fold_in(seed: Seed | None, index: int) -> Seed | None:
-    """Return the seed of a part of what a seed was given for; of the first part it is that seed, as it was given."""
+    """Return the seed of part `index` of what a seed was given for; that of part 0 is the given seed itself."""
     if seed is None or index == 0:
         return seed
     step = ODD * index % TWO_64

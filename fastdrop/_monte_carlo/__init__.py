@@ -1,1 +1,1 @@
-"""Dropout that stays on at inference."""
+"""Dropout that stays active at inference."""

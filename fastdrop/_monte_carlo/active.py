@@ -24,7 +24,7 @@ FOREIGN: Final = (
     "PatchDropout",
     "PatchDropoutWithIndices",
 )
-"""Ends of the names of other libraries' classes (timm, torchvision, transformers), which need not be installed."""
+"""Suffixes of class names of other libraries (timm, torchvision, transformers), which need not be installed."""
 
 AMOUNTS: Final = ("p", "drop_prob", "rate", "std", "prob")  # attributes that say how much is dropped
 
@@ -46,7 +46,7 @@ def mc_dropout(model: Module, *, modules: Sequence[Named] = ()) -> Iterator[None
     Parameters
     ----------
     model : torch.nn.Module
-        It and all modules in it are looked at.
+        The model; all modules in it are examined.
     modules : tuple or list of classes and modules
         Further ones that drop: other libraries' classes, or single modules of the model.
 
@@ -82,7 +82,7 @@ def mc_dropout(model: Module, *, modules: Sequence[Named] = ()) -> Iterator[None
 
 
 def _flags(model: Module, modules: Sequence[Named]) -> list[tuple[Module, bool]]:
-    """Return the modules of a model, each with what its `training` is to be."""
+    """Return the modules of a model, each with the value that `training` is to have."""
     present = [module for module in _modules_of(model).values() if _has_a_flag(module)]
     _check_named(modules)
     for entry in modules:
@@ -114,7 +114,7 @@ def _is_class(entry: Any) -> bool:
 
 
 def _has_a_flag(module: Module) -> bool:
-    """Return whether a module has a flag of its own: frozen ones have none, and torch.compile's wrapper another's."""
+    """Return whether a module has its own flag: frozen ones have none, and torch.compile's wrapper has its module's."""
     return hasattr(module, "training") and not hasattr(module, "_orig_mod")
 
 
@@ -123,7 +123,7 @@ def _named(module: Module, entry: Named) -> bool:
 
 
 def _is_on(module: Module) -> bool:
-    """Return whether a module that drops does so now: not where it says that p is 0."""
+    """Return whether a module that drops has p > 0, as far as its attributes tell."""
     for amount in (getattr(module, name, None) for name in AMOUNTS):
         if isinstance(amount, NUMBERS) or (isinstance(amount, torch.Tensor) and amount.numel() == 1):
             return bool(amount > 0)
@@ -134,7 +134,7 @@ def _drops(module: Module) -> bool:
     """Return whether the module is of a class that is known to drop elements while its `training` is True."""
     kind = _class_of(module)
     if issubclass(kind, torch.nn.MultiheadAttention | torch.nn.RNNBase):
-        p = getattr(module, "dropout", 0)  # a subclass may have put a module there, which is looked at itself
+        p = getattr(module, "dropout", 0)  # a subclass may have a module there, which is examined itself
         return isinstance(p, float | int) and p > 0 and getattr(module, "num_layers", 2) > 1
     if issubclass(kind, _DropoutNd) or getattr(kind, "drops_in_training", False):
         return True

@@ -1,4 +1,4 @@
-"""Monte Carlo dropout: what a model's spread under dropout says of its uncertainty."""
+"""Monte Carlo dropout: a model's uncertainty, estimated from its variance under dropout."""
 
 import contextlib
 import warnings
@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
     std : torch.Tensor
         Standard deviation over the samples as `torch.std` has it, with the divisor samples - 1: NaN for one sample.
     samples : torch.Tensor or None
-        All samples, along a new first dimension; None unless asked for.
+        All samples, along a new first dimension; None without `keep_samples`.
     entropy : torch.Tensor or None
         Of a classifier: predictive entropy in nats, of the output's shape without class_dim.
     mutual_information : torch.Tensor or None
@@ -53,10 +53,10 @@ def mc_predict(
     progress: bool = False,
     modules: Sequence[Named] = (),
 ) -> Prediction:
-    """Return mean and spread of a model's output under dropout, and a classifier's entropy and mutual information.
+    """Return mean and std of a model's output under dropout, and a classifier's entropy and mutual information.
 
-    The model runs in `mc_dropout`, without gradients. Moments are taken as the samples come, so that memory does not
-    grow with their number.
+    The model runs in `mc_dropout`, without gradients. Moments are updated online, so that memory does not grow with the
+    number of samples.
 
     Parameters
     ----------
@@ -64,17 +64,17 @@ def mc_predict(
         One that returns a floating-point tensor with the batch first.
     x : torch.Tensor, tuple or mapping
         The input, batch first; a tuple of positional or a mapping of keyword arguments. All tensors in them have the
-        batch first, anything else is passed on as it is.
+        batch first, anything else is passed unchanged.
     samples : int
-        How many.
+        Number of samples.
     batch_samples : int, optional
-        How many go through the model at once, as one larger batch; default: one, which takes the least memory.
+        Number of samples in one pass through the model, as a larger batch; default: one, which takes the least memory.
     seed : int in [0, 2**64), optional
-        What the samples follow from; torch's generators are afterwards as they were. Default: torch's generators go on.
-        While it runs, calls in other threads wait, and nothing else may draw from torch's generators (see Notes).
+        Determines the samples; torch's generators are restored afterwards. Default: torch's generators advance. While
+        it runs, calls in other threads wait, and nothing else may draw from torch's generators (see Notes).
     class_dim : int, optional
-        For classifiers: the dimension of the output that holds a logit for each class. The softmax along it is what
-        mean and std are of.
+        For classifiers: the dimension of the output that holds a logit for each class. Mean and std are those of the
+        softmax along it.
     keep_samples : bool
         If True, return all samples too.
     progress : bool
@@ -85,7 +85,7 @@ def mc_predict(
     Returns
     -------
     Prediction
-        `mean`, `std`, and where asked for `samples`, `entropy` and `mutual_information`.
+        `mean`, `std`, and optionally `samples`, `entropy` and `mutual_information`.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def mc_predict(
         If model is no module, x holds no tensor, the output is no floating-point tensor, or a number no integer.
     ValueError
         If samples or batch_samples is below 1, the tensors of x have no common, non-zero batch size, the output has
-        another, class_dim is no dimension of at least two classes, or the model is where no generator can be seeded.
-        As in `mc_dropout`, if nothing drops.
+        another, class_dim is no dimension of at least two classes, or the model is on a device without a generator that
+        can be seeded. As in `mc_dropout`, if nothing drops.
     RuntimeError
         As in `mc_dropout`, if another thread needs other flags of the same modules.
     ModuleNotFoundError
@@ -103,7 +103,7 @@ def mc_predict(
     Warns
     -----
     UserWarning
-        If all of two or more samples are equal to the last bit: nothing dropped, or it did not reach the output.
+        If two or more samples are all bitwise equal: nothing dropped, or it did not affect the output.
 
     Examples
     --------
@@ -117,9 +117,9 @@ def mc_predict(
     One seed gives one result for one batch_samples, device and version of torch. With batch_samples > 1, a dropout that
     has one mask for the whole batch (stochastic depth by batch, dropped weights) has one for all samples of a pass.
 
-    Threads may call this at once, on one model too. Calls with a seed set torch's generators, which all threads share:
-    they run one after the other, and calls without one do not run beside them. What else draws from torch's
-    generators in another thread meanwhile (a training step, say) disturbs the result and repeats its own numbers.
+    Threads may call this concurrently, also for the same model. Calls with a seed set torch's generators, which all
+    threads share: they run one after the other, and not concurrently with calls without a seed. Other code that draws
+    from torch's generators meanwhile (a training step, for instance) disturbs the result and repeats its own numbers.
 
     The method is Gal & Ghahramani's (ICML 2016, https://arxiv.org/abs/1506.02142); the mutual information is BALD's
     (Houlsby et al. 2011, https://arxiv.org/abs/1112.5745; Gal et al. 2017, https://arxiv.org/abs/1703.02910).
@@ -132,7 +132,7 @@ def mc_predict(
     size = _batch_size(tensors)
     outputs, entropies = _Moments(), _Moments()
     kept: list[torch.Tensor] = []
-    # Not inference_mode: what comes out, and what modules keep in their caches, could be used in no training then.
+    # Not inference_mode: outputs, and what modules cache, could not be used in training then.
     with (
         turn(alone=seed is not None),
         mc_dropout(model, modules=modules),
@@ -161,16 +161,16 @@ def mc_predict(
 
 
 class _Moments:
-    """Mean and squared deviations of samples as they come, by Chan, Golub and LeVeque's update (1983)."""
+    """Online mean and squared deviations of samples, by Chan, Golub and LeVeque's update (1983)."""
 
     count = 0
     first: torch.Tensor  # sample
-    differ: torch.Tensor  # whether any other one does from it: not by the deviations, which rounding may leave above 0
+    differ: torch.Tensor  # whether another sample differs from it: rounding may leave deviations of equal ones above 0
     mean: torch.Tensor
     squares: torch.Tensor
 
     def add(self, batch: torch.Tensor) -> None:
-        """Take in samples along the first dimension."""
+        """Add samples along the first dimension."""
         count, mean = len(batch), batch.mean(0)
         squares = (batch - mean).square().sum(0)
         if not self.count:
@@ -203,13 +203,13 @@ def _seeded(seed: int | None, model: Module, tensors: list[torch.Tensor]) -> Ite
         yield
         return
     unsigned = signed64(seed, "seed") % TWO_64
-    # Not torch.manual_seed: it reseeds all devices, also those that are not given back, or not even in use yet.
+    # Not torch.manual_seed: it reseeds all devices, also those that are not restored, or not even in use yet.
     first, *others = generators = _generators(model, tensors)
     states = [generator.get_state() for generator in generators]
     try:
         first.manual_seed(unsigned)
         for generator in others:
-            generator.manual_seed(int(seeds.draw(first)))  # one seed for all would give two layers one mask
+            generator.manual_seed(int(seeds.draw(first)))  # with the same seed, two layers would have the same mask
         yield
     finally:
         for generator, state in zip(generators, states, strict=True):
@@ -217,7 +217,7 @@ def _seeded(seed: int | None, model: Module, tensors: list[torch.Tensor]) -> Ite
 
 
 def _generators(model: Module, tensors: list[torch.Tensor]) -> list[torch.Generator]:
-    """Return what a model may draw from, each once: the generators of CPU and devices, and its layers' own."""
+    """Return the generators that a model may draw from, each once: those of CPU and devices, and its layers' own."""
     devices = dict.fromkeys(tensor.device for tensor in (*model.parameters(), *model.buffers(), *tensors))
     defaults = [_default_generator(device) for device in devices if device.type not in ("cpu", "meta")]
     attributes = [getattr(module, "generator", None) for module in model.modules()]
@@ -235,7 +235,7 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 @contextlib.contextmanager
 def _bar(samples: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar, if asked to, that the yielded function advances."""
+    """Show a progress bar, if wanted, that the yielded function advances."""
     if not progress:
         yield lambda count: None
         return
@@ -274,7 +274,7 @@ def _batch_size(tensors: list[torch.Tensor]) -> int:
 
 
 def _repeated(value: Any, count: int) -> Any:
-    """Return a tensor count times along the batch, copied even if once, as an in-place dropout may be first."""
+    """Return a tensor repeated along the batch, copied even if count is 1: the first operation may be in place."""
     return torch.cat([value] * count) if isinstance(value, torch.Tensor) else value
 
 
@@ -289,7 +289,7 @@ def _checked(output: Any, size: int) -> torch.Tensor:
 
 
 def _by_sample(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    """Return a pass's batch with its samples along a new first dimension."""
+    """Return the batch of a pass with its samples along a new first dimension."""
     return tensor.reshape(count, len(tensor) // count, *tensor.shape[1:])
 
 

@@ -9,25 +9,25 @@ from torch.nn import Module
 
 __all__ = ["holding"]
 
-_lock = threading.RLock()  # a signal's handler may come between
+_lock = threading.RLock()  # reentrant: a signal handler may interrupt
 
 
 class _Block:
-    """What one block wants the flags to be."""
+    """The flags that one block wants."""
 
     def __init__(self, flags: Sequence[tuple[Module, bool]]) -> None:
-        self.modules = [module for module, _ in flags]  # held, so that no other object gets their ids
+        self.modules = [module for module, _ in flags]  # referenced, so that their ids stay theirs
         self.wanted = {id(module): training for module, training in flags}
         self.thread = threading.get_ident()
 
 
-_blocks: list[_Block] = []  # that have begun and not ended: where they overlap, the newest rules
+_blocks: list[_Block] = []  # the active ones; where they overlap, the newest has precedence
 _before: dict[int, bool] = {}  # the flag that a module had before the first of them
 
 
 @contextlib.contextmanager
 def holding(flags: Sequence[tuple[Module, bool]]) -> Iterator[None]:
-    """Set flags for the length of a block; what other blocks want counts again after it, then what was before."""
+    """Set flags during a block; afterwards those of other active blocks apply, or the original ones are restored."""
     block = _Block(flags)
     try:
         with _lock:
@@ -45,7 +45,7 @@ def holding(flags: Sequence[tuple[Module, bool]]) -> Iterator[None]:
 
 
 def _check_other_threads(block: _Block) -> None:
-    """Raise where another thread's block wants another flag of the same module: one of the two would be wrong."""
+    """Raise if another thread's block wants another flag for the same module."""
     others = [other.wanted for other in _blocks if other.thread != block.thread]
     for module in block.modules:
         wanted = block.wanted[id(module)]
@@ -57,7 +57,7 @@ def _check_other_threads(block: _Block) -> None:
 
 
 def _set(modules: Sequence[Module]) -> None:
-    """Set the flags of modules to what the blocks that are left want, without any to what they were."""
+    """Set the flags of modules as the newest active block wants them, or restore the original ones."""
     flags = []
     for module in modules:
         wanted = [block.wanted[id(module)] for block in _blocks if id(module) in block.wanted]
@@ -67,7 +67,7 @@ def _set(modules: Sequence[Module]) -> None:
 
 
 def _renew() -> None:
-    """Give a forked child a lock that no thread holds, and end the blocks of threads that it does not have."""
+    """Give a forked child an unlocked lock, and end the blocks of threads that do not exist in it."""
     global _lock
     _lock = threading.RLock()
     for block in [block for block in _blocks if block.thread != threading.get_ident()]:

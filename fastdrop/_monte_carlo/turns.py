@@ -1,4 +1,4 @@
-"""Whose turn it is to draw from torch's generators: what sets them has them to itself, all others share them."""
+"""A shared/exclusive lock on torch's generators: exclusive for calls that seed them, shared for all others."""
 
 import contextlib
 import os
@@ -10,20 +10,20 @@ __all__ = ["turn"]
 _changed = threading.Condition()
 _sharing = 0  # threads that draw
 _alone = False  # whether one has set the generators
-_own = threading.local()  # alone: whether the thread's own turn is that one; no attribute without a turn
+_own = threading.local()  # alone: whether the thread's turn is exclusive; no attribute without a turn
 
 
 @contextlib.contextmanager
 def turn(alone: bool) -> Iterator[None]:
-    """Wait until no other thread has set the generators; alone: until none draws, and keep all others waiting.
+    """Take the lock, exclusively with `alone`, else shared.
 
-    A turn within a turn of the same thread does not wait for it.
+    It is reentrant: a turn within a turn of the same thread does not wait for itself.
     """
     outer: bool | None = getattr(_own, "alone", None)
     if outer or outer is alone:
         yield
         return
-    if outer is not None:  # two that wait for each other's shares would wait for ever; who waits does not draw
+    if outer is not None:  # two that wait for each other's shares would deadlock; a waiting thread does not draw
         _give()
     try:
         _take(alone)
@@ -53,7 +53,7 @@ def _give() -> None:
 
 
 def _renew() -> None:
-    """Give a forked child a lock that no thread holds, and the turn of its only thread, if that has one."""
+    """Give a forked child an unlocked lock, and the turn of its only thread, if it has one."""
     global _changed, _alone, _sharing
     _changed = threading.Condition()
     own: bool | None = getattr(_own, "alone", None)

@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from fastdrop.bench.contenders import P
+from fastdrop.bench.providers import P
 from fastdrop.bench.timing import Timing
 
 FORMAT: Final = 1  # of the document, for those who read it
 
-RATIOS: Final = {  # contender and what it is divided by: heading
+RATIOS: Final = {  # provider and what it is divided by: heading
     ("native", "fastdrop"): "native /\nfastdrop",
     ("fastdrop", "clone"): "fastdrop\n/ clone",
     ("fastdrop_into", "copy"): "into y\n/ copy",

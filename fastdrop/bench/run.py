@@ -11,7 +11,7 @@ from rich.progress import Progress
 from fastdrop import warmup
 from fastdrop._devices import threads as _threads
 from fastdrop._devices.kernels import FLOATS
-from fastdrop.bench import contenders, report, system
+from fastdrop.bench import providers, report, system
 from fastdrop.bench.report import Result
 from fastdrop.bench.timing import ROUNDS, interleaved
 
@@ -28,7 +28,7 @@ QUICK: Final = Effort(0.15, 3)
 
 
 def measure(dtype: torch.dtype, size: int, effort: Effort) -> Result:
-    """Measure all contenders on `size` elements, with the threads that torch has."""
+    """Measure all providers on `size` elements, with the threads that torch has."""
     x = torch.randn(size).to(dtype)
     leaf = x.clone().requires_grad_()
     return Result(
@@ -36,9 +36,9 @@ def measure(dtype: torch.dtype, size: int, effort: Effort) -> Result:
         threads=torch.get_num_threads(),
         backend=_threads.backend(),
         size=size,
-        forward=interleaved(contenders.forward(x), *effort),
-        forward_backward=interleaved(contenders.forward_backward(leaf), *effort),
-        bytes_kept={name: contenders.bytes_kept(drop, leaf) for name, drop in contenders.DROPOUTS.items()},
+        forward=interleaved(providers.forward(x), *effort),
+        forward_backward=interleaved(providers.forward_backward(leaf), *effort),
+        bytes_kept={name: providers.bytes_kept(drop, leaf) for name, drop in providers.DROPOUTS.items()},
     )
 
 

@@ -1,8 +1,8 @@
-"""Interleaved timing: A B C A B C ..., so that whatever slows the machine for a while slows all contenders alike.
+"""Interleaved timing: A B C A B C ..., so that whatever slows the machine for a while slows all providers alike.
 
-Ratios mean something only between medians of one interleaved run. The first call in each turn is not timed: it pays for
-the caches and the heap that the contender before has left. Native dropout frees two buffers, which malloc may give back
-to the system; timed at once, the next one's page faults made it up to ten times slower.
+Ratios mean something only between medians of one interleaved run. The first call of each turn is not timed: it pays for
+the state in which the previous provider has left caches and heap. Native dropout frees two buffers, which malloc may
+give back to the system; timed at once, the next one's page faults made it up to ten times slower.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""`fastdrop compile`: CUDA kernels compiled ahead, for machines that have a GPU and no compiler."""
+"""`fastdrop compile`: CUDA kernels compiled ahead of time, for machines with a GPU and without a compiler."""
 
 import argparse
 import contextlib
@@ -23,8 +23,8 @@ The copy has to belong to the user who runs them, and nobody else may write to i
 
 def add_to(commands: Any) -> None:
     """Add the command to the others."""
-    parser: argparse.ArgumentParser = commands.add_parser("compile", help="compile CUDA kernels ahead, into the cache")
-    parser.description = "Compile CUDA kernels ahead, into the cache folder. No GPU is needed."
+    parser: argparse.ArgumentParser = commands.add_parser("compile", help="compile CUDA kernels ahead of time")
+    parser.description = "Compile CUDA kernels ahead of time, into the cache folder. No GPU is needed."
     parser.add_argument("--arch", required=True, help="the GPUs' architectures, as in sm_80,sm_90")
     names = (
         f"all, or some of {', '.join(NAMES)}; or ops, whose kernels they are: {', '.join(OPS)} (default: %(default)s)"
@@ -35,8 +35,9 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Compile what is not in the cache yet, and say where all of it is."""
-    named = frozenset(some_of("--kernel", arguments.kernel, list(dict.fromkeys([*NAMES, *OPS])), parser))
+    """Compile what is not in the cache yet, and print where everything is."""
+    kernels = ",".join(map(gpu.kernel_name, arguments.kernel.split(",")))
+    named = frozenset(some_of("--kernel", kernels, list(dict.fromkeys([*NAMES, *OPS])), parser))
     names, dtypes = named | kernels_for(named), some_of("--dtype", arguments.dtype, DTYPES, parser)
     with gpu.needing("cuda13", parser):
         for capability in gpu.capabilities(arguments.arch, parser):
@@ -58,7 +59,7 @@ def some_of(option: str, given: str, known: list[str], parser: argparse.Argument
 
 
 def compiled(name: str, dtype: str, capability: cubins.Capability, parser: argparse.ArgumentParser) -> str:
-    """Compile a kernel into the cache, unless it is there, and say where it is."""
+    """Compile a kernel into the cache, unless it is there, and return a line about it."""
     subfolder, file = cubins.subfolder(), cubins.cubin_name(name, dtype, capability)
     with needing_cache(parser):
         path = cache.made(subfolder) / file

@@ -1,11 +1,25 @@
-"""What `fastdrop inspect` and `fastdrop compile` share: architectures, and what to say where a package is missing."""
+"""What `fastdrop inspect` and `fastdrop compile` share: kernels' names, architectures, errors for missing packages."""
 
 import argparse
 import contextlib
+import warnings
 from collections.abc import Iterator
+from typing import Final
 
 from fastdrop_kernels.cuda.cubins import Capability, arch_of
 from fastdrop_kernels.cuda.toolchain import ToolError, supported
+
+RENAMED: Final = {"runs_": "segments_", "rows_": "repeated_rows_"}  # until the next version
+
+
+def kernel_name(text: str) -> str:
+    """Return a kernel's name, also where it is given as it was before."""
+    for old, new in RENAMED.items():
+        if text.startswith(old):
+            name = new + text.removeprefix(old)
+            warnings.warn(f"the kernel {text} is called {name} now", FutureWarning, stacklevel=2)
+            return name
+    return text
 
 
 def capabilities(text: str, parser: argparse.ArgumentParser) -> list[Capability]:

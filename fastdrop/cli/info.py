@@ -1,4 +1,4 @@
-"""`fastdrop info`: what a bug report needs to say, in plain text."""
+"""`fastdrop info`: what a bug report should contain, in plain text."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ from fastdrop_kernels.cache import checked, made
 from fastdrop_kernels.cpu import code_cache
 from fastdrop_kernels.cuda import cubins as kernels
 
-SIMD: Final = (  # what the kernels' loops gain from
+SIMD: Final = (  # that the kernels' loops use
     *("avx2", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"),
     *("neon", "fullfp16", "sve", "sve2"),
 )
@@ -30,7 +30,7 @@ def simd() -> str:
 
 
 def library_at(address: int) -> str | None:
-    """Return the path of the library whose code is at an address of this process, where the system tells (Linux)."""
+    """Return the path of the library whose code is at an address of this process, on systems that tell (Linux)."""
     if not MAPS.exists():
         return None
     for line in MAPS.read_text().splitlines():
@@ -52,7 +52,7 @@ def threads() -> str:
 
 
 def cache() -> str:
-    """Return where compiled kernels are kept and how many there are, or why none are."""
+    """Return where compiled kernels are cached and how many there are, or why none are."""
     try:
         folder = made(code_cache.subfolder())
     except OSError as fault:

@@ -18,7 +18,7 @@ def add_to(commands: Any) -> None:
     """Add the command to the others."""
     parser: argparse.ArgumentParser = commands.add_parser("inspect", help="show what a CUDA kernel is compiled to")
     parser.description = "Show what a CUDA kernel is compiled to. No GPU is needed."
-    parser.add_argument("name", choices=DTYPES)
+    parser.add_argument("name", choices=DTYPES, type=gpu.kernel_name)
     parser.add_argument("--dtype", help="; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in DTYPES.items()))
     parser.add_argument("--arch", default="sm_90", help="the GPU's architecture (default: %(default)s)")
     instead = parser.add_mutually_exclusive_group()
@@ -54,7 +54,7 @@ def marked(report: Report) -> str:
 
 
 def widths(counted: Counter[Access]) -> str:
-    """Say how many accesses to device memory there are, of how many bits."""
+    """Return the accesses to device memory, by number and width."""
     said = [
         f"{count} {access.direction}{'s' if count > 1 else ''} of {access.bits} bits"
         for access, count in sorted(counted.items())
@@ -63,7 +63,7 @@ def widths(counted: Counter[Access]) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return what there is to know about a kernel's code, a line each."""
+    """Return a summary of a kernel's code."""
     (entry, parameters), taken, code = report.signature, report.resources, report.code
     lines = {
         "kernel": f"{entry} for {report.arch}",
@@ -78,6 +78,6 @@ def summary(report: Report) -> str:
         "  memory": widths(accesses(code.main)),
         "elsewhere": f"{widths(accesses(code.rest))}: the seed, what is not in whole tiles",
     }
-    told = [f"{name:<14}{value}" for name, value in lines.items()]
+    about = [f"{name:<14}{value}" for name, value in lines.items()]
     bars = [f"  {name:<12}{count:3} {'#' * count}" for name, count in histogram(code.main).most_common()]
-    return "\n".join([*told, "", "Operations of the main loop", *bars])
+    return "\n".join([*about, "", "Operations of the main loop", *bars])

@@ -4,21 +4,16 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import ALPHA_DROPOUT, FEATURE_ALPHA_DROPOUT
 from fastdrop.functional.channels import noise_of_channels
 
 
 def alpha_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = False,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Drop each element to SELU's lower limit with probability p, as `torch.nn.functional.alpha_dropout` does.
 
     With alpha' = 1.758..., minus that limit, and a = ((alpha'^2 p + 1) (1 - p))^(-1/2), an element x becomes
@@ -30,7 +25,7 @@ def alpha_dropout(
     Parameters
     ----------
     input : Tensor of any shape
-        The dtypes and devices that `dropout` takes. What is kept is rounded once, in float16 and bfloat16 too.
+        The dtypes and devices that `dropout` takes. Results are rounded once, in float16 and bfloat16 too.
     p : float in [0, 1]
         Probability of an element being dropped. At 1 all become zero.
     training : bool
@@ -72,37 +67,29 @@ def alpha_dropout(
 
 
 def feature_alpha_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = False,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Alpha dropout of whole channels, as `torch.nn.functional.feature_alpha_dropout` does.
 
-    As `alpha_dropout`, with one draw for each channel: the mask of shape (N, C, 1, ...) is counted row by row.
+    As `alpha_dropout`, with one draw for each channel: the mask of shape (N, C, 1, ...) is counted in row-major order.
 
     Parameters
     ----------
     input : Tensor of shape (N, C, ...)
-        The dtypes and devices that `dropout` takes. Torch knows no input without a batch here.
+        The dtypes and devices that `dropout` takes. As in torch, there has to be a batch dimension.
     p, training, inplace, seed, offset, generator
         As in `alpha_dropout`.
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides
-        `input` itself where nothing is to be done.
+    Tensor
+        As of `alpha_dropout`.
 
     Raises
     ------
-    ValueError
-        If p is outside [0, 1].
-    RuntimeError
-        If there is something to drop and input has less than two dimensions; else as `dropout` does.
+    ValueError, RuntimeError
+        As `alpha_dropout` does; also if there is something to drop and input has less than two dimensions.
 
     Examples
     --------

@@ -4,23 +4,17 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_block_size, check_drop_probability, check_float, check_key
+from fastdrop._keys.key import Seed
 from fastdrop._ops import library, native
 from fastdrop._ops.drop_block import drop_block
 from fastdrop._ops.variants import DROP_BLOCK2D, DROP_BLOCK3D, Variant
 
 
 def drop_block2d(
-    input: torch.Tensor,
-    p: float,
-    block_size: int,
-    inplace: bool = False,
-    eps: float = 1e-6,
-    training: bool = True,
+    input: torch.Tensor, p: float, block_size: int, inplace: bool = False, eps: float = 1e-6, training: bool = True,
     *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero square blocks of each channel, of about p of all elements, as `torchvision.ops.drop_block2d` does.
 
     The others are multiplied by elements / (eps + elements that are kept), counted over the whole input. One byte an
@@ -33,7 +27,7 @@ def drop_block2d(
     p : float in [0, 1]
         Probability of an element being zeroed; where blocks overlap, fewer are.
     block_size : odd int
-        Side of a block; at most H and W, which are taken instead of a larger one, and have to be odd then.
+        Side of a block, limited to H and W, which have to be odd then.
     inplace : bool
         If True, `input` is overwritten and returned.
     eps : float
@@ -52,8 +46,8 @@ def drop_block2d(
     Raises
     ------
     ValueError
-        Torchvision's: if p is outside [0, 1], if the input is not 4-D, or if the side of a block is even. Ours: if it
-        is negative; for a bad key as in `dropout`.
+        Torchvision's: if p is outside [0, 1], if the input is not 4-D, or if the side of a block is even. fastdrop's:
+        if it is negative; for a bad key as in `dropout`.
     TypeError
         If block_size is no integer, or the input no strided tensor of floating point or complex numbers; for a bad key
         as in `dropout`.
@@ -84,17 +78,10 @@ def drop_block2d(
 
 
 def drop_block3d(
-    input: torch.Tensor,
-    p: float,
-    block_size: int,
-    inplace: bool = False,
-    eps: float = 1e-6,
-    training: bool = True,
+    input: torch.Tensor, p: float, block_size: int, inplace: bool = False, eps: float = 1e-6, training: bool = True,
     *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero cubic blocks of each channel, of about p of all elements, as `torchvision.ops.drop_block3d` does.
 
     Parameters
@@ -130,19 +117,10 @@ def drop_block3d(
 
 
 def _drop_blocks(
-    variant: Variant,
-    rank: int,
-    input: torch.Tensor,
-    p: float,
-    block_size: int,
-    inplace: bool,
-    eps: float,
-    training: bool,
-    seed: int | torch.Tensor | None,
-    offset: int,
-    generator: torch.Generator | None,
-) -> torch.Tensor:
-    """Check what both forms are given, and leave the rest to `drop_block`."""
+    variant: Variant, rank: int, input: torch.Tensor, p: float, block_size: int, inplace: bool, eps: float,
+    training: bool, seed: Seed | None, offset: int, generator: torch.Generator | None,
+) -> torch.Tensor:  # fmt: skip
+    """Check the arguments of both forms, and call `drop_block`."""
     p = check_drop_probability(p, ".")
     eps = check_float(eps, "eps")
     chosen, offset = check_key(seed, offset, generator)

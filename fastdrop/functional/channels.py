@@ -9,25 +9,19 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
 from fastdrop._keys.broadcast import channels_of
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
 
 
 def dropout1d(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout1d` does.
 
-    A channel has one draw, whatever its length: the mask of shape (N, C, 1), or (C, 1), is counted row by row. A
-    dropped channel is not read, and nothing is kept for the backward.
+    A channel has one draw, whatever its length: the mask of shape (N, C, 1), or (C, 1), is counted in row-major order.
+    A dropped channel is not read, and nothing is kept for the backward.
 
     Parameters
     ----------
@@ -69,20 +63,14 @@ def dropout1d(
 
 
 def dropout2d(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout2d` does.
 
-    As `dropout1d`, with a mask of shape (N, C, 1, 1). Torch knows no input without a batch here: one of three
-    dimensions is taken as (N, C, L), with torch's warning, others than four are dropped by their first two dimensions,
-    with torch's warning too.
+    As `dropout1d`, with a mask of shape (N, C, 1, 1). An input without a batch is not supported, as in torch:
+    three dimensions are taken as (N, C, L), and of ranks other than four the first two dimensions are dropped, both
+    with torch's warning.
 
     Parameters
     ----------
@@ -93,15 +81,13 @@ def dropout2d(
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides
-        A dropped element is +0 whatever it was. `input` itself where nothing is to be done.
+    Tensor
+        As of `dropout1d`.
 
     Raises
     ------
-    ValueError
-        If p is outside [0, 1].
-    RuntimeError
-        If there is something to drop and input has less than two dimensions; else as `dropout` does.
+    ValueError, RuntimeError
+        As `dropout1d` does, but for the rank only if there is something to drop and input has less than two dimensions.
 
     Examples
     --------
@@ -114,15 +100,9 @@ def dropout2d(
 
 
 def dropout3d(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each channel with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout3d` does.
 
     As `dropout1d`, with a mask of shape (N, C, 1, 1, 1), or (C, 1, 1, 1) without a batch. Inputs of other than four and
@@ -137,15 +117,13 @@ def dropout3d(
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides
-        A dropped element is +0 whatever it was. `input` itself where nothing is to be done.
+    Tensor
+        As of `dropout1d`.
 
     Raises
     ------
-    ValueError
-        If p is outside [0, 1].
-    RuntimeError
-        If there is something to drop and input has no dimension; else as `dropout` does.
+    ValueError, RuntimeError
+        As `dropout1d` does, but for the rank only if there is something to drop and input has no dimension.
 
     Examples
     --------
@@ -167,16 +145,9 @@ def noise_of_channels(input: torch.Tensor, p: float, training: bool, batched: bo
 
 
 def _drop_channels(
-    function: Callable[..., torch.Tensor],
-    spatial: int,
-    input: torch.Tensor,
-    p: float,
-    training: bool,
-    inplace: bool,
-    seed: int | torch.Tensor | None,
-    offset: int,
-    generator: torch.Generator | None,
-) -> torch.Tensor:
+    function: Callable[..., torch.Tensor], spatial: int, input: torch.Tensor, p: float, training: bool, inplace: bool,
+    seed: Seed | None, offset: int, generator: torch.Generator | None,
+) -> torch.Tensor:  # fmt: skip
     """Return what the public function for channels of so many spatial dimensions is to return."""
     if has_torch_function_unary(input):
         return handle_torch_function(

@@ -3,20 +3,15 @@
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from fastdrop._keys.key import Seed
 from fastdrop.functional.dropout import dropout
 
 
 def drop_connect(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    p: float = 0.5,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, p: float = 0.5,
+    training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Apply a linear layer whose weights, not whose outputs, are dropped: `linear(input, dropout(weight, p), bias)`.
 
     Parameters

@@ -6,29 +6,24 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_noise_shape, check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import BROADCAST_DROPOUT, DROPOUT
 
 
 def dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    noise_shape: Sequence[int | None] | None = None,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    noise_shape: Sequence[int | None] | None = None, seed: Seed | None = None, offset: int = 0,
     generator: torch.Generator | None = None,
-) -> torch.Tensor:
+) -> torch.Tensor:  # fmt: skip
     """Zero each element with probability p and scale the others by 1/(1-p), as `torch.nn.functional.dropout` does.
 
-    The mask is made, applied and, in the backward, made again in one pass each; nothing is kept for the backward.
+    The mask is generated and applied in one pass, and generated again in the backward, for which nothing is saved.
 
     Parameters
     ----------
     input : Tensor of any shape
-        float16, bfloat16, float32 or float64 on the CPU or a CUDA device is ours; all else goes to native torch.
+        float16, bfloat16, float32 and float64 on the CPU or a CUDA device have kernels; all else falls back to torch.
     p : float in [0, 1]
         Probability of an element being zeroed.
     training : bool
@@ -37,14 +32,15 @@ def dropout(
         If True, `input` is overwritten and returned.
     noise_shape : sequence of int and None, optional
         Shape of a mask that is broadcast over the input, as in Keras: 1 where all elements along a dimension share a
-        draw, None or the input's size where each has its own. Such a mask is counted row by row.
+        draw, None or the input's size where each has its own. Such a mask is counted in row-major order.
     seed : int in [0, 2**64) or int64 tensor of one element, optional
-        With it, the mask is a function of (seed, offset) and p alone, and no generator advances. A CUDA tensor is read
-        by the kernel, as it was when it was given; no call waits for the GPU.
+        If given, the mask is a function of (seed, offset) and p alone, and no generator advances. A CUDA tensor is read
+        by the kernel, with its value at the time of the call; there is no synchronization with the GPU.
     offset : int in [0, 2**64)
-        Second half of the key: a step or a layer, say. Without a seed it counts too.
+        Second half of the key, for instance a step or a layer. It is used without a seed too.
     generator : torch.Generator, optional
-        Where the seed is drawn; default: torch's of the input's device, so `torch.manual_seed` reproduces masks.
+        The generator that the seed is drawn from; default: torch's for the input's device, so that `torch.manual_seed`
+        reproduces masks.
 
     Returns
     -------
@@ -59,9 +55,9 @@ def dropout(
     TypeError
         If seed or offset is no integer.
     RuntimeError
-        Torch's: for integer input at 0 < p < 1; in place, for leaves that require grad and for expanded tensors. Ours:
-        for a sparse or nested input together with a seed or a generator; where a CUDA graph is captured before the
-        kernels are loaded.
+        Torch's: for integer input at 0 < p < 1; in place, for leaves that require grad and for expanded tensors.
+        fastdrop's: for a sparse or nested input together with a seed or a generator; if a CUDA graph is captured before
+        the kernels are loaded.
 
     Examples
     --------
@@ -73,7 +69,7 @@ def dropout(
     Notes
     -----
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting" (JMLR 2014). For dense
-    tensors the mask follows the order of memory, as native's does, else the elements row by row.
+    tensors the mask is counted in memory order, as in torch, for others in row-major order.
     """
     if has_torch_function_unary(input):
         return handle_torch_function(

@@ -4,28 +4,19 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastdrop._keys.arguments import check_key, check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops import embedding
 
 
 def embedding_dropout(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, weight: torch.Tensor, p: float = 0.5, training: bool = True, padding_idx: int | None = None,
+    max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Look words up in an embedding of which whole words are dropped, with probability p each.
 
-    All occurrences of a word share its fate: they are 0, or the word's row scaled by 1/(1-p). Rows are looked up first
-    and dropped then, so that no copy of the weight is made.
+    All occurrences of a word are either 0 or the word's row scaled by 1/(1-p). Rows are looked up first and then
+    dropped, so the weight is never copied.
 
     Parameters
     ----------
@@ -68,8 +59,8 @@ def embedding_dropout(
     Notes
     -----
     Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks" (NeurIPS 2016), as
-    in AWD-LSTM (Merity et al. 2017), which multiplies the whole weight. Here the mask takes a byte a word of the
-    vocabulary while the call runs, and again in the backward, for which nothing is kept but the key.
+    in AWD-LSTM (Merity et al. 2017), which multiplies the whole weight. Here the mask takes one byte for each
+    word of the vocabulary during the call, and again during the backward, for which only the key is saved.
     """
     if has_torch_function_variadic(input, weight):
         return handle_torch_function(
@@ -85,16 +76,10 @@ def embedding_dropout(
 
 
 def drop_words(
-    rows: torch.Tensor,
-    words: torch.Tensor,
-    vocabulary: int,
-    p: float,
-    training: bool,
-    seed: int | torch.Tensor | None,
-    offset: int,
-    generator: torch.Generator | None,
-) -> torch.Tensor:
-    """Return rows that words of a vocabulary were looked up to, without the dropped words; p is checked."""
+    rows: torch.Tensor, words: torch.Tensor, vocabulary: int, p: float, training: bool, seed: Seed | None,
+    offset: int, generator: torch.Generator | None,
+) -> torch.Tensor:  # fmt: skip
+    """Return the rows that were looked up for words of a vocabulary, with dropped words zeroed; p is checked."""
     chosen, offset = check_key(seed, offset, generator)
     if not training or p == 0.0:
         return rows

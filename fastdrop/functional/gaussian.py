@@ -4,19 +4,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_below_1, check_std
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 
 
 def gaussian_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Multiply each element by a number from N(1, p/(1-p)), the mean and variance of dropout's own noise.
 
     The noise is made, applied and, in the backward, made again in one pass each; nothing is kept for the backward.
@@ -26,7 +22,7 @@ def gaussian_dropout(
     input : Tensor of any shape
         Of floating point or complex numbers. float16 and bfloat16 are computed in float32 and rounded once.
     p : float in [0, 1)
-        The probability of the dropout that this is like.
+        The drop probability of the dropout whose noise this is.
     training : bool
         If False, `input` itself is returned.
     seed, offset, generator
@@ -63,14 +59,9 @@ def gaussian_dropout(
 
 
 def gaussian_noise(
-    input: torch.Tensor,
-    std: float,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, std: float, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Add to each element a number from N(0, std**2).
 
     Parameters
@@ -79,10 +70,8 @@ def gaussian_noise(
         Of floating point or complex numbers (noise is added to the real part). Half types are rounded once.
     std : float, at least 0
         Standard deviation.
-    training : bool
-        If False, `input` itself is returned.
-    seed, offset, generator
-        As in `dropout`. The same key gives the same noise, bit for bit, on CPUs and GPUs.
+    training, seed, offset, generator
+        As in `gaussian_dropout`.
 
     Returns
     -------
@@ -104,7 +93,7 @@ def gaussian_noise(
     Notes
     -----
     Bishop, "Training with noise is equivalent to Tikhonov regularization" (Neural Computation 1995), and Keras'
-    GaussianNoise. Gradients pass as they are. Noise has the resolution of float32, also where input is float64.
+    GaussianNoise. Gradients pass unchanged. Noise has the resolution of float32, also where input is float64.
     """
     if has_torch_function_unary(input):
         return handle_torch_function(

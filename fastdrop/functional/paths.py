@@ -6,21 +6,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_drop_probability, check_mode, check_probability
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import DROP_PATH, SCALED_DROP_PATH, STOCHASTIC_DEPTH
 
 
 def drop_path(
-    input: torch.Tensor,
-    p: float = 0.0,
-    training: bool = False,
-    scale_by_keep: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.0, training: bool = False, scale_by_keep: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each row of a batch with probability p, as `timm.layers.drop_path` does.
 
     Parameters
@@ -71,15 +65,9 @@ def drop_path(
 
 
 def stochastic_depth(
-    input: torch.Tensor,
-    p: float,
-    mode: str,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float, mode: str, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero a whole batch or each of its rows with probability p, as `torchvision.ops.stochastic_depth` does.
 
     Parameters
@@ -90,21 +78,19 @@ def stochastic_depth(
         Probability of the batch or of a row being zeroed; what is kept is multiplied by 1/(1-p).
     mode : {"batch", "row"}
         "batch" keeps or zeroes the whole input, by a mask of shape (1, ..., 1); "row" each row, as `drop_path` does.
-    training : bool
-        If False, `input` itself is returned.
-    seed, offset, generator
-        The key, as in `dropout`.
+    training, seed, offset, generator
+        As in `drop_path`.
 
     Returns
     -------
-    Tensor of input's shape, dtype and strides
-        What is dropped is +0 whatever it was. `input` itself where nothing is to be done, as in `dropout`.
+    Tensor
+        As of `drop_path`.
 
     Raises
     ------
     ValueError
-        Torchvision's: if p is outside [0, 1], or the mode is another. Ours: if the input has no dimensions and the mode
-        is "row"; for a bad key as in `dropout`.
+        Torchvision's: if p is outside [0, 1], or the mode is another. fastdrop's: if the input has no dimensions and
+        the mode is "row"; for a bad key as in `dropout`.
     TypeError
         If the input is no strided tensor of floating point or complex numbers; for a bad key as in `dropout`.
 
@@ -133,7 +119,7 @@ def stochastic_depth(
 def _rows_of(input: Any, name: str, batched: bool = True) -> NoiseShape:
     """Return the shape of a mask of whole rows, or of the whole input where that is the row."""
     if not isinstance(input, torch.Tensor) or input.is_nested:
-        return None  # whoever takes the input says what it is
+        return None  # the error is raised where the input is used
     if batched and input.dim() == 0:
         raise ValueError(f"{name} needs a tensor of at least 1 dimension, the batch's, but got one of shape ()")
     rows = input.shape[: int(batched)]

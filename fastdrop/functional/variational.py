@@ -6,22 +6,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
-from fastdrop._keys.key import NoiseShape
+from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.variants import VARIATIONAL_DROPOUT
 
 
 def variational_dropout(
-    input: torch.Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    batch_first: bool = False,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *,
+    batch_first: bool = False, seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Zero each feature of each sequence, at all its time steps at once, with probability p.
 
     Parameters
@@ -38,8 +31,8 @@ def variational_dropout(
     batch_first : bool
         If True, the first dimension of a 3-D input is the batch; else the time.
     seed, offset, generator
-        The key, as in `dropout`. The mask has the shape (1, N, C), (N, 1, C) or (1, C), counted row by row: sequence n
-        has the same one in either layout.
+        The key, as in `dropout`. The mask has the shape (1, N, C), (N, 1, C) or (1, C), counted in row-major order:
+        sequence n has the same one in either layout.
 
     Returns
     -------
@@ -84,7 +77,7 @@ def variational_dropout(
 def _one_step(input: Any, batch_first: bool) -> NoiseShape:
     """Return the shape of a mask that all time steps share."""
     if not isinstance(input, torch.Tensor) or input.is_nested:
-        return None  # whoever takes the input says what it is
+        return None  # the error is raised where the input is used
     if input.dim() not in (2, 3):
         layouts = "(N, T, C)" if batch_first else "(T, N, C)"
         raise ValueError(

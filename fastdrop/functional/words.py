@@ -4,20 +4,15 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_key, check_probability, check_word, shown
+from fastdrop._keys.key import Seed
 from fastdrop._ops import masks
 
 
 def word_dropout(
-    input: torch.Tensor,
-    p: float,
-    value: int,
-    training: bool = True,
-    *,
-    seed: int | torch.Tensor | None = None,
-    offset: int = 0,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """Replace each index of a word by another one, that of an unknown word say, with probability p.
+    input: torch.Tensor, p: float, value: int, training: bool = True, *,
+    seed: Seed | None = None, offset: int = 0, generator: torch.Generator | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Replace each index of a word by `value`, for instance that of an unknown word, with probability p.
 
     Parameters
     ----------

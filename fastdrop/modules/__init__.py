@@ -1,4 +1,4 @@
-"""Dropouts as modules, those of torch.nn drop-ins for it."""
+"""Dropouts as modules; those under the names of torch.nn are drop-in replacements."""
 
 from fastdrop.modules.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.modules.blocks import DropBlock2d, DropBlock3d

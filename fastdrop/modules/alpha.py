@@ -3,64 +3,38 @@
 import torch
 
 from fastdrop import functional
+from fastdrop._keys.key import Seed
 from fastdrop.modules.keyed import KeyedDropoutNd
 
 
 class AlphaDropout(torch.nn.AlphaDropout, KeyedDropoutNd):
-    """Drop elements to SELU's lower limit in training, as `torch.nn.AlphaDropout` does; see `functional.alpha_dropout`.
+    """Alpha dropout in training, as `torch.nn.AlphaDropout`.
 
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of an element being dropped.
-    inplace : bool
-        Of no effect, as in torch.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If p is outside [0, 1].
+    Parameters as in `functional.alpha_dropout`; `inplace` has no effect, as in torch. `generator` is where this layer
+    draws its seeds (default: torch's).
 
     Examples
     --------
-    >>> layer = fastdrop.AlphaDropout(0.1)
-    >>> y = layer(x)
-    >>> y = layer(x, seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> fastdrop.AlphaDropout(0.5)(torch.zeros(4), seed=0)
+    tensor([ 0.7792, -0.7792, -0.7792, -0.7792])
     """
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the alpha dropout of input; seed and offset as in `functional.dropout`."""
         return functional.alpha_dropout(input, self.p, self.training, **self.key(seed, offset))
 
 
 class FeatureAlphaDropout(torch.nn.FeatureAlphaDropout, KeyedDropoutNd):
-    """Drop channels of inputs (N, C, ...) to SELU's lower limit in training, as `torch.nn.FeatureAlphaDropout` does.
+    """Alpha dropout of whole channels in training, as `torch.nn.FeatureAlphaDropout`.
 
-    See `functional.feature_alpha_dropout`.
-
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of a channel being dropped.
-    inplace : bool
-        Of no effect, as in torch.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If p is outside [0, 1].
+    Parameters as in `functional.feature_alpha_dropout`, and as in `AlphaDropout`.
 
     Examples
     --------
-    >>> layer = fastdrop.FeatureAlphaDropout(0.1)
-    >>> y = layer(torch.ones(1, 3, 4, 4))
-    >>> y = layer(torch.ones(1, 3, 4, 4), seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> fastdrop.FeatureAlphaDropout(0.5)(torch.zeros(1, 3, 2), seed=0)[0, :, 0]
+    tensor([ 0.7792, -0.7792, -0.7792])
     """
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the alpha dropout of input; seed and offset as in `functional.dropout`."""
         return functional.feature_alpha_dropout(input, self.p, self.training, **self.key(seed, offset))

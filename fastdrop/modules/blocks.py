@@ -4,32 +4,19 @@ import torch
 
 from fastdrop import functional
 from fastdrop._keys.arguments import check_block_size, check_drop_probability, check_float, check_generator
+from fastdrop._keys.key import Seed
 from fastdrop.modules.keyed import Keyed
 
 
 class DropBlock2d(Keyed):
-    """Zero square blocks of each channel in training, as `torchvision.ops.DropBlock2d` does.
+    """Zero square blocks of each channel in training, as `torchvision.ops.DropBlock2d`.
 
-    See `functional.drop_block2d`.
-
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of an element being zeroed.
-    block_size : odd int
-        Side of a block.
-    inplace : bool
-        If True, the input is overwritten.
-    eps : float
-        Added to the number of elements that are kept, by which the result is divided.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
+    Parameters as in `functional.drop_block2d`. `generator` is where this layer draws its seeds (default: torch's).
 
     Raises
     ------
     ValueError
-        If p is outside [0, 1], or block_size is even or negative; at a call, if the input is not 4-D, or a side of it
-        that is shorter than block_size is even.
+        If p is outside [0, 1], or block_size is even or negative.
     TypeError
         If block_size is no integer, eps no number, or generator no torch.Generator.
 
@@ -55,7 +42,7 @@ class DropBlock2d(Keyed):
         self.p, self.block_size, self.inplace, self.eps = p, block_size, inplace, eps
         self.generator = check_generator(generator)
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input with blocks dropped; seed and offset as in `functional.dropout`."""
         return functional.drop_block2d(
             input, self.p, self.block_size, self.inplace, self.eps, self.training, **self.key(seed, offset)
@@ -67,27 +54,16 @@ class DropBlock2d(Keyed):
 
 
 class DropBlock3d(DropBlock2d):
-    """Zero cubic blocks of each channel in training, as `torchvision.ops.DropBlock3d` does.
+    """Zero cubic blocks of each channel in training, as `torchvision.ops.DropBlock3d`.
 
-    See `functional.drop_block3d`.
-
-    Parameters
-    ----------
-    p, block_size, inplace, eps, generator
-        As of `DropBlock2d`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `DropBlock2d` does, with 5-D in place of 4-D.
+    Parameters as in `functional.drop_block3d`; errors as of `DropBlock2d`.
 
     Examples
     --------
-    >>> layer = fastdrop.DropBlock3d(0.1, block_size=3)
-    >>> y = layer(torch.ones(2, 4, 9, 9, 9))
+    >>> y = fastdrop.DropBlock3d(0.1, block_size=3)(torch.ones(2, 4, 9, 9, 9))
     """
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input with blocks dropped; seed and offset as in `functional.dropout`."""
         return functional.drop_block3d(
             input, self.p, self.block_size, self.inplace, self.eps, self.training, **self.key(seed, offset)

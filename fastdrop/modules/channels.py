@@ -3,97 +3,53 @@
 import torch
 
 from fastdrop import functional
+from fastdrop._keys.key import Seed
 from fastdrop.modules.keyed import KeyedDropoutNd
 
 
 class Dropout1d(torch.nn.Dropout1d, KeyedDropoutNd):
-    """Zero channels of inputs (N, C, L) or (C, L) in training, as `torch.nn.Dropout1d` does.
+    """Zero whole channels in training, as `torch.nn.Dropout1d`.
 
-    See `functional.dropout1d`.
-
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of a channel being zeroed.
-    inplace : bool
-        If True, the input is overwritten.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If p is outside [0, 1].
+    Parameters as in `functional.dropout1d`. `generator` is where this layer draws its seeds (default: torch's).
 
     Examples
     --------
-    >>> layer = fastdrop.Dropout1d(0.2)
-    >>> y = layer(torch.ones(1, 3, 2))
-    >>> y = layer(torch.ones(1, 3, 2), seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> fastdrop.Dropout1d(0.5)(torch.ones(1, 3, 2), seed=0).flatten(2).amax(2)
+    tensor([[2., 0., 0.]])
     """
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""
         return functional.dropout1d(input, self.p, self.training, self.inplace, **self.key(seed, offset))
 
 
 class Dropout2d(torch.nn.Dropout2d, KeyedDropoutNd):
-    """Zero channels of inputs (N, C, H, W) in training, as `torch.nn.Dropout2d` does.
+    """Zero whole channels in training, as `torch.nn.Dropout2d`.
 
-    See `functional.dropout2d`.
-
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of a channel being zeroed.
-    inplace : bool
-        If True, the input is overwritten.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If p is outside [0, 1].
+    Parameters as in `functional.dropout2d`. `generator` is where this layer draws its seeds (default: torch's).
 
     Examples
     --------
-    >>> layer = fastdrop.Dropout2d(0.2)
-    >>> y = layer(torch.ones(1, 3, 4, 4))
-    >>> y = layer(torch.ones(1, 3, 4, 4), seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> fastdrop.Dropout2d(0.5)(torch.ones(1, 3, 4, 4), seed=0).flatten(2).amax(2)
+    tensor([[2., 0., 0.]])
     """
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""
         return functional.dropout2d(input, self.p, self.training, self.inplace, **self.key(seed, offset))
 
 
 class Dropout3d(torch.nn.Dropout3d, KeyedDropoutNd):
-    """Zero channels of inputs (N, C, D, H, W) or (C, D, H, W) in training, as `torch.nn.Dropout3d` does.
+    """Zero whole channels in training, as `torch.nn.Dropout3d`.
 
-    See `functional.dropout3d`.
-
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of a channel being zeroed.
-    inplace : bool
-        If True, the input is overwritten.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If p is outside [0, 1].
+    Parameters as in `functional.dropout3d`. `generator` is where this layer draws its seeds (default: torch's).
 
     Examples
     --------
-    >>> layer = fastdrop.Dropout3d(0.2)
-    >>> y = layer(torch.ones(1, 3, 4, 4, 4))
-    >>> y = layer(torch.ones(1, 3, 4, 4, 4), seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> fastdrop.Dropout3d(0.5)(torch.ones(1, 3, 4, 4, 4), seed=0).flatten(2).amax(2)
+    tensor([[2., 0., 0.]])
     """
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""
         return functional.dropout3d(input, self.p, self.training, self.inplace, **self.key(seed, offset))

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from fastdrop import functional
 from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.key import Seed
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.modes import is_compiling
 from fastdrop.modules.views import Change, Substitution
@@ -20,22 +21,23 @@ from fastdrop.modules.wrapper import Wrapper
 class DropConnect(Wrapper):
     """Run a module with dropped weights: in training each is zeroed with probability p, the others scaled by 1/(1-p).
 
-    Every call has new masks. Names of parameters and keys of a state_dict are the module's own, as if it were not
-    wrapped: what was saved with it loads without it, and the other way round.
+    Every call draws new masks. Names of parameters and keys of a state_dict are the module's own, as if it were not
+    wrapped: a state_dict saved with the wrapper loads without it, and vice versa.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The module, which is then the attribute `wrapped`, and can be replaced there. All arguments of calls are passed
-        to it, but seed and offset.
+        The module, which becomes the attribute `wrapped`, and can be replaced there. All arguments of calls but seed
+        and offset are passed to it.
     p : float in [0, 1]
         Probability of a weight being zeroed.
     weights : sequence of str, optional
-        Names of the parameters to drop, as in `module.named_parameters()`, or of what the module computes of them.
+        Names of the parameters to drop, as in `module.named_parameters()`, or of tensors that the module computes of
+        them.
         Default: those of two dimensions or more with "weight" in their name; of recurrent layers and cells only
-        `weight_hh...`, the recurrent ones; of parametrized, normed and pruned weights what is computed.
+        `weight_hh...`, the recurrent ones; of parametrized, normed and pruned weights the computed tensor.
     generator : torch.Generator, optional
-        Where seeds are drawn, one a weight and call; default: torch's.
+        Where seeds are drawn, one for each weight and call; default: torch's.
 
     Raises
     ------
@@ -43,8 +45,8 @@ class DropConnect(Wrapper):
         If p is outside [0, 1], if weights names no parameter of the module, if there is nothing to drop, or if a lazy
         module has not been called yet.
     TypeError
-        If module is no torch.nn.Module, or weights no sequence of names; if what has a weight is scripted, compiled, or
-        has a forward of its own that is not its class's.
+        If module is no torch.nn.Module, or weights no sequence of names; if a module with a dropped weight is scripted,
+        compiled, or has a forward of its own that is not its class's.
 
     Examples
     --------
@@ -63,16 +65,17 @@ class DropConnect(Wrapper):
     "Regularizing and optimizing LSTM language models" (ICLR 2018): one mask for all time steps. A cell that is called
     once a time step has a new mask each time, unless it is given a key.
 
-    Under a key, weight i of `weights` has the mask of (seed + i * 0x9E3779B97F4A7C15 modulo 2**64, offset): the first
-    that of the key itself, and no two the same.
+    With a key, weight i of `weights` has the mask of (seed + i * 0x9E3779B97F4A7C15 modulo 2**64, offset): the first
+    has the mask of the key itself, and all keys are different.
 
-    The wrapped module's forward and hooks run with a view in its place: of its class, with all its state, equal to it,
-    but with dropped weights. Nobody else sees these: no other thread, nor who saves a state_dict meanwhile. Compile the
-    DropConnect, not a module in it; a module that computes its weights runs outside of the graph.
+    The wrapped module's forward and hooks run on a view of it: an object of its class that shares its state and
+    compares equal, but has dropped weights. These are invisible elsewhere: to other threads, and in a state_dict saved
+    meanwhile. Compile the DropConnect, not a module in it; a module that computes its weights runs outside of the
+    graph.
     """
 
     p: float = 0.5
-    _names: tuple[str, ...] | None = None  # that were given
+    _names: tuple[str, ...] | None = None  # as given
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class DropConnect(Wrapper):
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """Names of what is dropped: those that were given, or of the weights that the module has now."""
+        """Names of the dropped weights: those that were given, or the default ones of the current module."""
         return self._names or tuple(weight.path for weight in default_weights(self.wrapped))
 
     @weights.setter
@@ -105,9 +108,9 @@ class DropConnect(Wrapper):
         for weight in weights_of(wrapped, self._names):
             substitution.change(weight, lambda value: value)
         for module in wrapped.modules():
-            substitution.view(module)  # raises where it could not be seen
+            substitution.view(module)  # raises if a view is impossible
 
-    def forward(self, *args: Any, seed: int | torch.Tensor | None = None, offset: int = 0, **kwargs: Any) -> Any:
+    def forward(self, *args: Any, seed: Seed | None = None, offset: int = 0, **kwargs: Any) -> Any:
         """Return the module's result; seed and offset as in `functional.dropout`."""
         if not self.training or self.p == 0.0:
             return self.wrapped(*args, **kwargs)
@@ -124,7 +127,7 @@ class DropConnect(Wrapper):
         return torch.func.functional_call(self.wrapped, dropped, args, kwargs)  # seen in this graph only
 
     @dynamo_skip
-    def _run(self, args: Any, kwargs: Any, seed: int | torch.Tensor | None, offset: int) -> Any:
+    def _run(self, args: Any, kwargs: Any, seed: Seed | None, offset: int) -> Any:
         substitution = Substitution()
         for i, weight in enumerate(weights_of(self.wrapped, self._names)):
             substitution.change(weight, self._change(i, seed, offset))
@@ -134,7 +137,7 @@ class DropConnect(Wrapper):
         _torchdynamo_disable=True, _torchdynamo_disable_msg="a weight that DropConnect drops is computed"
     )
 
-    def _change(self, index: int, seed: int | torch.Tensor | None, offset: int) -> Change:
+    def _change(self, index: int, seed: Seed | None, offset: int) -> Change:
         return partial(functional.dropout, p=self.p, **self.key(seeds.fold_in(seed, index), offset))
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from fastdrop._keys.arguments import check_probability
+from fastdrop._keys.key import Seed
 from fastdrop.functional.embedding import drop_words
 from fastdrop.modules.wrapper import Wrapper
 
@@ -18,12 +19,10 @@ class EmbeddingDropout(Wrapper):
     Parameters
     ----------
     embedding : torch.nn.Embedding
-        The embedding, or a module around one, which is then the attribute `wrapped`. It is called as it is: its
-        padding_idx, max_norm, scale_grad_by_freq and sparse, its hooks, and a subclass's forward count.
-    p : float in [0, 1]
-        Probability of a word being dropped.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
+        The embedding, or a module around one, which becomes the attribute `wrapped`. It is called as it is: with its
+        padding_idx, max_norm, scale_grad_by_freq, sparse and hooks, and with a subclass's forward.
+    p, generator
+        As in `functional.embedding_dropout`; `generator` is where this layer draws its seeds (default: torch's).
 
     Raises
     ------
@@ -34,10 +33,9 @@ class EmbeddingDropout(Wrapper):
 
     Examples
     --------
-    >>> layer = fastdrop.EmbeddingDropout(torch.nn.Embedding(1000, 16), p=0.1)
-    >>> words = torch.tensor([[5, 6, 5]])
-    >>> y = layer(words)
-    >>> y = layer(words, seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> layer = fastdrop.EmbeddingDropout(torch.nn.Embedding(1000, 16), p=0.5)
+    >>> layer(torch.tensor([0, 1, 0]), seed=0).any(-1)
+    tensor([ True, False,  True])
     """
 
     p: float = 0.5
@@ -52,7 +50,7 @@ class EmbeddingDropout(Wrapper):
         if not isinstance(wrapped, torch.nn.Module) or _embedding(wrapped) is None:
             raise TypeError(f"EmbeddingDropout needs a torch.nn.Embedding, but got {type(wrapped).__name__}")
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the words' rows; seed and offset as in `functional.embedding_dropout`."""
         embedding = _embedding(self.wrapped)
         if embedding.max_norm is not None:
@@ -67,14 +65,16 @@ class EmbeddingDropout(Wrapper):
 
 
 def _embedding(module: torch.nn.Module) -> Any:
-    """Return the embedding that a module is or, where that has been replaced by one around it, has in it."""
+    """Return the embedding that a module is or, if it was replaced by a wrapper, contains."""
     if isinstance(module, torch.nn.Embedding):
         return module
     return next((child for child in module.modules() if isinstance(child, torch.nn.Embedding)), None)
 
 
 def _vocabulary(embedding: torch.nn.Embedding) -> int:
-    """Return of how many words there is to be a mask; that of a word does not depend on it."""
+    """Return the number of words that a mask is made for; a word's own mask does not depend on it."""
     if is_parametrized(embedding, "weight"):  # it would be computed
         return embedding.num_embeddings
-    return max(embedding.num_embeddings, embedding.weight.shape[0])  # it may have been replaced; or is in shards, empty
+    return max(
+        embedding.num_embeddings, embedding.weight.shape[0]
+    )  # the weight may have been replaced; or be sharded and empty

@@ -1,4 +1,4 @@
-"""What the modules of the family share."""
+"""Base classes and names that the dropout modules share."""
 
 from typing import Any, Final
 
@@ -6,14 +6,15 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from fastdrop._keys.arguments import check_generator
+from fastdrop._keys.key import Seed
 
-# Tracers of torch.fx take a module as a whole, and so leave it its train() and eval(), if its `__module__` begins with
-# torch.nn, and ask for nothing else. They ask the object, so its class, and all that goes by that, keeps its name.
+# Tracers of torch.fx treat a module as a leaf, which keeps its train() and eval(), if its `__module__` begins with
+# torch.nn. They read it from the object, so the class, and whatever depends on it, keeps its own `__module__`.
 LEAF: Final = "torch.nn, by fastdrop"
 
 
 class Keyed(torch.nn.Module):
-    """A module that drops elements in training, by seeds of a generator or by a key that its call is given."""
+    """A module that drops elements in training, with seeds from a generator or with the key that a call is given."""
 
     drops_in_training = True  # of all classes whose `training` decides nothing but whether elements are dropped
     generator: torch.Generator | None = None  # of the class, so that `replace` finds nothing missing
@@ -22,13 +23,13 @@ class Keyed(torch.nn.Module):
         super().__init__()
         self.__module__ = LEAF
 
-    def key(self, seed: int | torch.Tensor | None, offset: int) -> dict[str, Any]:
-        """Return the keywords that a functional takes a key by; a given seed excludes the generator."""
+    def key(self, seed: Seed | None, offset: int) -> dict[str, Any]:
+        """Return the key as keyword arguments of a function; with a given seed the generator is not used."""
         return {"seed": seed, "offset": offset, "generator": self.generator if seed is None else None}
 
 
 class KeyedDropoutNd(_DropoutNd, Keyed):
-    """What torch's dropout modules take, and a generator; a base besides the class of torch's that it is for."""
+    """The constructor of torch's dropout modules with a generator; a base next to one of torch's classes."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: torch.Generator | None = None) -> None:
         super().__init__(p, inplace)
@@ -36,11 +37,11 @@ class KeyedDropoutNd(_DropoutNd, Keyed):
 
 
 class Default(float):
-    """A number that is an argument's default, and can be told from the same number given."""
+    """An argument's default, distinguishable from an equal number that is given."""
 
 
 def one_of(**names: float | None) -> float:
-    """Return the argument that is given under one of its two names, or its default."""
+    """Return an argument that is given under one of its two names, or its default."""
     values = [value for value in names.values() if value is not None]
     given = [value for value in values if not isinstance(value, Default)]
     if len(given) > 1:

@@ -6,24 +6,17 @@ import torch
 
 from fastdrop import functional
 from fastdrop._keys.arguments import check_drop_probability, check_generator, check_mode, check_probability
+from fastdrop._keys.key import Seed
 from fastdrop.modules.keyed import Default, Keyed, one_of, second_name
 
 DEFAULT: Final = Default(0.0)  # of DropPath, as in timm
 
 
 class DropPath(Keyed):
-    """Zero rows of a batch with probability p in training, as `timm.layers.DropPath` does; see `functional.drop_path`.
+    """Zero rows of a batch with probability p in training, as `timm.layers.DropPath`.
 
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of a row being zeroed.
-    scale_by_keep : bool
-        If True, rows that are kept are multiplied by 1/(1-p).
-    drop_prob : float, optional
-        Timm's name of p, under which it can be given, read and set too.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
+    Parameters as in `functional.drop_path`; `drop_prob`, timm's name of p, sets the same attribute. `generator` is
+    where this layer draws its seeds (default: torch's).
 
     Raises
     ------
@@ -34,9 +27,11 @@ class DropPath(Keyed):
 
     Examples
     --------
-    >>> layer = fastdrop.DropPath(0.1)
-    >>> y = x + layer(x)
-    >>> y = x + layer(x, seed=7, offset=step)  # the rows of (7, step), on any machine
+    >>> layer = fastdrop.DropPath(drop_prob=0.5)
+    >>> layer(torch.ones(3, 2), seed=0)
+    tensor([[2., 2.],
+            [0., 0.],
+            [0., 0.]])
     """
 
     drop_prob: float = second_name("p")
@@ -54,7 +49,7 @@ class DropPath(Keyed):
         check_probability(self.p)
         self.scale_by_keep, self.generator = scale_by_keep, check_generator(generator)
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input with rows dropped; seed and offset as in `functional.dropout`."""
         return functional.drop_path(input, self.p, self.training, self.scale_by_keep, **self.key(seed, offset))
 
@@ -64,30 +59,21 @@ class DropPath(Keyed):
 
 
 class StochasticDepth(Keyed):
-    """Zero a batch or its rows with probability p in training, as `torchvision.ops.StochasticDepth` does.
+    """Zero a batch or its rows with probability p in training, as `torchvision.ops.StochasticDepth`.
 
-    See `functional.stochastic_depth`.
-
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of the batch or of a row being zeroed.
-    mode : {"batch", "row"}
-        Whether the whole batch or each row is kept or zeroed.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
+    Parameters as in `functional.stochastic_depth`. `generator` is where this layer draws its seeds (default: torch's).
 
     Raises
     ------
     ValueError
-        If p is outside [0, 1], or the mode is another.
+        If p is outside [0, 1], or mode is neither "batch" nor "row".
     TypeError
         If p is no number, or generator no torch.Generator.
 
     Examples
     --------
-    >>> layer = fastdrop.StochasticDepth(0.1, "row")
-    >>> y = x + layer(x)
+    >>> fastdrop.StochasticDepth(0.5, "row")(torch.ones(3, 1), seed=0).T
+    tensor([[2., 0., 0.]])
     """
 
     def __init__(self, p: float, mode: str, *, generator: torch.Generator | None = None) -> None:
@@ -95,7 +81,7 @@ class StochasticDepth(Keyed):
         check_drop_probability(p)
         self.p, self.mode, self.generator = p, check_mode(mode), check_generator(generator)
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the input, zeroed or not; seed and offset as in `functional.dropout`."""
         return functional.stochastic_depth(input, self.p, self.mode, self.training, **self.key(seed, offset))
 

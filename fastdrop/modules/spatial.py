@@ -6,11 +6,12 @@ import torch
 
 from fastdrop import functional
 from fastdrop._keys.arguments import check_data_format, check_generator, check_rate
+from fastdrop._keys.key import Seed
 from fastdrop.modules.keyed import Keyed
 
 
 class _SpatialDropout(Keyed):
-    """What Keras's layers share."""
+    """The common base of Keras's layers."""
 
     rank: ClassVar[int]  # of inputs
 
@@ -21,7 +22,7 @@ class _SpatialDropout(Keyed):
         self.rate, self.data_format = check_rate(rate), check_data_format(data_format)
         self.generator = check_generator(generator)
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the dropout of input; seed and offset as in `functional.dropout`."""
         if input.dim() != self.rank:
             raise ValueError(
@@ -38,24 +39,26 @@ class _SpatialDropout(Keyed):
 
 
 class SpatialDropout1D(_SpatialDropout):
-    """Zero channels of inputs (batch, steps, channels) in training, as `keras.layers.SpatialDropout1D` does.
+    """Zero channels of inputs (batch, steps, channels) in training, as `keras.layers.SpatialDropout1D`.
 
     Parameters
     ----------
     rate : float in [0, 1]
         Probability of a channel being zeroed; what is kept is scaled by 1/(1 - rate).
+    data_format : {"channels_last", "channels_first"}, optional
+        Which dimension the channels are; default: the last one. `SpatialDropout1D` has none, as in Keras.
     generator : torch.Generator, optional
-        Where this layer's seeds are drawn, in place of Keras's `seed`; default: torch's.
+        Where this layer draws its seeds, in place of Keras's `seed`; default: torch's.
 
     Raises
     ------
     ValueError
-        If rate is outside [0, 1]; at the call, if the input has not three dimensions, in eval mode too.
+        If rate is outside [0, 1] or data_format another; at a call, also in eval mode, if the input has another number
+        of dimensions.
 
     Examples
     --------
-    >>> layer = fastdrop.SpatialDropout1D(0.5)
-    >>> layer(torch.ones(1, 2, 3), seed=0)
+    >>> fastdrop.SpatialDropout1D(0.5)(torch.ones(1, 2, 3), seed=0)
     tensor([[[2., 0., 0.],
              [2., 0., 0.]]])
     """
@@ -71,27 +74,13 @@ class SpatialDropout1D(_SpatialDropout):
 
 
 class SpatialDropout2D(_SpatialDropout):
-    """Zero channels of inputs (batch, rows, columns, channels) in training, as `keras.layers.SpatialDropout2D` does.
+    """Zero channels of inputs (batch, rows, columns, channels) in training, as `keras.layers.SpatialDropout2D`.
 
-    Parameters
-    ----------
-    rate : float in [0, 1]
-        Probability of a channel being zeroed; what is kept is scaled by 1/(1 - rate).
-    data_format : str, optional
-        "channels_last", the default, or "channels_first" for (batch, channels, rows, columns).
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn, in place of Keras's `seed`; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If rate is outside [0, 1] or data_format another; at the call, if the input has not four dimensions, in eval
-        mode too.
+    Parameters and errors as of `SpatialDropout1D`.
 
     Examples
     --------
-    >>> layer = fastdrop.SpatialDropout2D(0.5)
-    >>> layer(torch.ones(1, 1, 2, 3), seed=0)
+    >>> fastdrop.SpatialDropout2D(0.5)(torch.ones(1, 1, 2, 3), seed=0)
     tensor([[[[2., 0., 0.],
               [2., 0., 0.]]]])
     """
@@ -100,27 +89,13 @@ class SpatialDropout2D(_SpatialDropout):
 
 
 class SpatialDropout3D(_SpatialDropout):
-    """Zero channels of inputs (batch, *three sizes, channels) in training, as `keras.layers.SpatialDropout3D` does.
+    """Zero channels of inputs (batch, depth, rows, columns, channels) in training, as `keras.layers.SpatialDropout3D`.
 
-    Parameters
-    ----------
-    rate : float in [0, 1]
-        Probability of a channel being zeroed; what is kept is scaled by 1/(1 - rate).
-    data_format : str, optional
-        "channels_last", the default, or "channels_first" for (batch, channels, *three sizes).
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn, in place of Keras's `seed`; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If rate is outside [0, 1] or data_format another; at the call, if the input has not five dimensions, in eval
-        mode too.
+    Parameters and errors as of `SpatialDropout1D`.
 
     Examples
     --------
-    >>> layer = fastdrop.SpatialDropout3D(0.5)
-    >>> layer(torch.ones(1, 1, 1, 2, 3), seed=0)
+    >>> fastdrop.SpatialDropout3D(0.5)(torch.ones(1, 1, 1, 2, 3), seed=0)
     tensor([[[[[2., 0., 0.],
                [2., 0., 0.]]]]])
     """

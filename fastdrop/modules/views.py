@@ -1,4 +1,4 @@
-"""A module as one call sees it: with other tensors in place of some of its own, which nobody else sees."""
+"""Views of modules: objects that behave like a module with some of its tensors replaced, for one call only."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -13,20 +13,20 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Substitution:
-    """Tensors in place of others, for what runs through views of modules that have them.
+    """Replacements of tensors, in effect for whatever runs on views of the modules that have them.
 
-    To swap them in the modules, as `torch.func.functional_call` does, shows them to other threads, and to who saves or
-    counts parameters meanwhile; and a hook that computes a weight before a forward undoes it.
+    Swapping them in the modules themselves, as `torch.func.functional_call` does, would expose them to other threads,
+    and to code that saves or counts parameters meanwhile; and a hook that computes a weight would undo it.
     """
 
     def __init__(self) -> None:
-        self._tensors: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by identity: a tied one has several names
+        self._tensors: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by identity: a tied weight has several names
         self._changes: dict[int, tuple[Module, dict[str, Change]]] = {}  # of a module and its views, which share vars
         self._changed: dict[tuple[int, str], torch.Tensor] = {}
 
     def change(self, weight: Weight, change: Change) -> None:
-        """Have a weight seen changed, by whatever name; once."""
-        if weight.value is None:  # it is computed when it is read, or by a hook that sets it
+        """Register a change of a weight, under all its names; once."""
+        if weight.value is None:  # it is computed when it is read, or set by a hook
             self._changes.setdefault(id(vars(weight.owner)), (weight.owner, {}))[1][weight.name] = change
         elif id(weight.value) not in self._tensors:
             self._tensors[id(weight.value)] = weight.value, change(weight.value)
@@ -47,7 +47,7 @@ class Substitution:
         return module if is_bare else View.of(module, self, frozenset(names))
 
     def _unchanged(self, module: Module) -> Module:
-        """Return a module that runs what is bound to itself, and so cannot be seen otherwise than it is."""
+        """Return a module whose forward is bound to itself, so it has no view; raise if a weight in it is dropped."""
         is_changed = any(id(parameter) in self._tensors for parameter in module.parameters())
         if is_changed or any(id(vars(child)) in self._changes for child in module.modules()):
             raise TypeError(
@@ -57,19 +57,19 @@ class Substitution:
         return module
 
     def seen(self, value: Any) -> Any:
-        """Return what is seen of a registered tensor or child."""
+        """Return the replacement of a registered tensor, or the view of a child."""
         if isinstance(value, Module):
             return self.view(value)
         found = self._tensors.get(id(value))
         return value if found is None else found[1]
 
     def read(self, module: Module, name: str) -> Any:
-        """Return what is seen of another attribute; of a computed tensor all that read it see the same."""
+        """Return the value of another attribute; every read of a computed tensor gives the same one."""
         changed = self._changed.get((id(vars(module)), name))
         return self.assigned(module, name, getattr(module, name)) if changed is None else changed
 
     def assigned(self, module: Module, name: str, value: Any) -> Any:
-        """Return what is seen of an attribute that has a new value."""
+        """Return the value of an attribute that was set, after its change."""
         key = id(vars(module))
         if not isinstance(value, torch.Tensor) or key not in self._changes or name not in self._changes[key][1]:
             return self.seen(value)
@@ -78,15 +78,15 @@ class Substitution:
 
 
 class View:
-    """What a module's own methods and hooks run with in its place: of its class, sharing all its state, equal to it."""
+    """A stand-in for a module in its methods and hooks: of its class, sharing its state, and equal to it."""
 
-    __slots__ = ("__module", "__substitution")  # out of the way of all names in the module's vars, which are shared
+    __slots__ = ("__module", "__substitution")  # no conflict with names in the module's vars, which are shared
     __module: Module  # itself or, where substitutions are nested, another's view
     __substitution: Substitution
 
     @staticmethod
     def of(module: Module, substitution: Substitution, names: frozenset[str]) -> Module:
-        """Return a module's view, by which the named attributes are seen otherwise, besides what is registered."""
+        """Return a module's view that replaces the named attributes, besides what is registered."""
         itself: Any = module
         while isinstance(itself, View):
             itself = itself.__module
@@ -127,7 +127,7 @@ class View:
 
 
 class _RecurrentView(View):
-    """Of a layer that keeps a list of its weights besides their names."""
+    """The view of a layer that keeps a list of its weights."""
 
     __slots__ = ()
 
@@ -136,11 +136,11 @@ class _RecurrentView(View):
         return [getattr(self, name, None) for name in self._flat_weights_names]
 
     def _update_flat_weights(self) -> None:
-        """Leave the layer's own list as it is."""
+        """Leave the layer's own list unchanged."""
 
 
 class _Children(Mapping[str, Any]):
-    """The children of a module, as they are seen."""
+    """The children of a module, as views."""
 
     def __init__(self, substitution: Substitution, children: Mapping[str, Module | None]) -> None:
         self._substitution, self._children = substitution, children
@@ -158,9 +158,9 @@ class _Children(Mapping[str, Any]):
         return [self._substitution.seen(child) for child in self._children.values()]
 
 
-@functools.lru_cache(256)  # a parametrized module has a class of its own, which is not to be kept for ever
+@functools.lru_cache(256)  # bounded: a parametrized module has a class of its own, which must not live forever
 def _class_of(kind: Any, names: frozenset[str]) -> type:
-    """Return the class of views of a class's instances, whose attributes of these names are no registered ones."""
+    """Return the class of the views of a class's instances that replace attributes of these names."""
     body: dict[str, Any] = {name: _attribute(name) for name in names}
     body |= {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     base = _RecurrentView if issubclass(kind, RNNBase) else View

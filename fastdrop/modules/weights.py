@@ -1,4 +1,4 @@
-"""Which weights a module has, and where they are used."""
+"""The weights of a module, and where they are used."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -10,7 +10,7 @@ from fastdrop._ops.modes import is_compiling
 from fastdrop.modules.wrapper import unwrapped
 
 RECURRENT: Final = (torch.nn.RNNBase, torch.nn.RNNCellBase)
-INGREDIENTS: Final = ("_orig", "_g", "_v")  # what torch's pruning, spectral and weight norm make `weight` of
+INGREDIENTS: Final = ("_orig", "_g", "_v")  # from which torch's pruning, spectral and weight norm compute `weight`
 
 
 class Weight(NamedTuple):
@@ -23,7 +23,7 @@ class Weight(NamedTuple):
 
 
 def weights_of(module: Module, names: Any) -> list[Weight]:
-    """Return the weights of a module that are named, each once, or by None all of them; there has to be one."""
+    """Return the named weights of a module, each once, or for None the default ones; there has to be one."""
     if names is None:
         found = default_weights(module)
     elif not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(n, str) for n in names):
@@ -54,8 +54,8 @@ def _weight_of(module: Module, path: str) -> Weight:
         value = None
     if not isinstance(value, torch.Tensor) or name in owner._buffers:
         raise ValueError(f"weights has to name parameters of the module, {_names(module)}, but got {path!r}")
-    is_stored = name in owner._parameters or isinstance(value, torch.nn.Parameter)
-    return Weight(path, owner, name, value if is_stored else None)
+    is_parameter = name in owner._parameters or isinstance(value, torch.nn.Parameter)
+    return Weight(path, owner, name, value if is_parameter else None)
 
 
 def _names(module: Module) -> list[str]:
@@ -71,7 +71,7 @@ def _add_default(module: Module, prefix: str, found: dict[str, Weight], memo: se
     for name, parameter in owner._parameters.items():
         if "weight" in name and _counts(owner, name, parameter, memo):
             whole = name.rpartition("_")[0] if name.endswith(INGREDIENTS) else name
-            # The compiler warns of a look at what is computed; it has no views of modules, and leaves this to Python.
+            # Dynamo warns if it traces such a read; it has no views of modules, and leaves this to Python.
             is_computed = whole != name and (is_compiling() or whole in vars(owner))
             name = whole if is_computed else name
             found[prefix + name] = Weight(prefix + name, owner, name, None if is_computed else getattr(owner, name))
@@ -84,15 +84,15 @@ def _add_default(module: Module, prefix: str, found: dict[str, Weight], memo: se
 
 
 def _counts(owner: Module, name: str, parameter: torch.Tensor | None, memo: set[int]) -> bool:
-    """Return whether a parameter, or what is computed of it, is dropped if nobody says otherwise."""
+    """Return whether a parameter, or what is computed from it, is dropped by default."""
     if parameter is None or parameter.dim() < 2 or id(parameter) in memo:
         return False
-    memo.add(id(parameter))  # if it is tied, it has other names
+    memo.add(id(parameter))  # a tied one has several names
     return "weight_hh" in name or not isinstance(owner, RECURRENT)
 
 
 def _parametrizations(owner: Module) -> Any:
-    """Return what `torch.nn.utils.parametrize` computes a module's tensors by, by name."""
+    """Return the parametrizations of a module's tensors by name, as `torch.nn.utils.parametrize` registers them."""
     children = owner._modules
     parametrizations = children["parametrizations"] if "parametrizations" in children else None  # noqa: SIM401  # scripted
     return parametrizations if isinstance(parametrizations, ModuleDict) else {}

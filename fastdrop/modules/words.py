@@ -4,34 +4,20 @@ import torch
 
 from fastdrop import functional
 from fastdrop._keys.arguments import check_generator, check_probability, check_word
+from fastdrop._keys.key import Seed
 from fastdrop.modules.keyed import Keyed
 
 
 class WordDropout(Keyed):
-    """Replace each index of a word by another one with probability p in training; see `functional.word_dropout`.
+    """Replace indices of words by `value` with probability p in training.
 
-    Parameters
-    ----------
-    p : float in [0, 1]
-        Probability of an index being replaced.
-    value : int
-        What replaces it: the index of an unknown word, say.
-    generator : torch.Generator, optional
-        Where this layer's seeds are drawn; default: torch's.
-
-    Raises
-    ------
-    ValueError
-        If p is outside [0, 1], or value no integer of 64 bits.
-    TypeError
-        If p is no number, value no integer, or generator no torch.Generator.
+    Parameters and errors as in `functional.word_dropout`. `generator` is where this layer draws its seeds (default:
+    torch's).
 
     Examples
     --------
-    >>> layer = fastdrop.WordDropout(0.3, value=1)
-    >>> words = torch.tensor([[5, 6, 7]])
-    >>> y = layer(words)
-    >>> y = layer(words, seed=7, offset=step)  # the mask of (7, step), on any machine
+    >>> fastdrop.WordDropout(0.5, value=1)(torch.tensor([5, 6, 7, 8]), seed=0)
+    tensor([5, 1, 1, 1])
     """
 
     def __init__(self, p: float, value: int, *, generator: torch.Generator | None = None) -> None:
@@ -39,7 +25,7 @@ class WordDropout(Keyed):
         self.p, self.value = check_probability(p), check_word(value)
         self.generator = check_generator(generator)
 
-    def forward(self, input: torch.Tensor, *, seed: int | torch.Tensor | None = None, offset: int = 0) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, *, seed: Seed | None = None, offset: int = 0) -> torch.Tensor:
         """Return the indices, some replaced; seed and offset as in `functional.word_dropout`."""
         return functional.word_dropout(input, self.p, self.value, self.training, **self.key(seed, offset))
 

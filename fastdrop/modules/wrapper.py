@@ -1,4 +1,4 @@
-"""What the modules of the family that drop within another module share: all names stay as they were without them."""
+"""The base class of modules that drop within another module, whose names of parameters do not change."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -9,11 +9,11 @@ from fastdrop.modules.keyed import Keyed
 
 Self = TypeVar("Self", bound="Wrapper")
 
-MEMBERS: Final = ("_parameters", "_buffers", "_modules")
+REGISTRIES: Final = ("_parameters", "_buffers", "_modules")
 
 
 class _Registry:
-    """A registry of the wrapped module's, whichever that is now, as an attribute of what wraps it."""
+    """A registry of the currently wrapped module, as an attribute of the wrapper."""
 
     def __set_name__(self, _: type, name: str) -> None:
         self.name = name
@@ -25,13 +25,13 @@ class _Registry:
 class Wrapper(Keyed):
     """A module around another one, which drops by a `training` of its own.
 
-    As a child, the other module would put its name into that of every parameter: a state_dict would no longer fit. It
-    is an attribute instead, `wrapped`, and its registries of parameters, buffers and children are this one's too. So
-    names are the same in state_dict, named_parameters, torch.func.functional_call, optimizers and checkpoints.
-    `modules()` has both, and each can be replaced by its name.
+    As a child, the other module would prefix every parameter's name with its own: a state_dict would no longer fit. It
+    is an attribute instead, `wrapped`, and its registries of parameters, buffers and children are shared. So names are
+    the same in state_dict, named_parameters, torch.func.functional_call, optimizers and checkpoints. `modules()` yields
+    both, and each can be replaced by its name.
 
-    A tensor or module that is read, set or deleted here is the wrapped module's. What this class has itself, `p` say,
-    is its own: a member of the wrapped module with that name is in the registries, and an attribute there only.
+    A tensor or module that is read, set or deleted here is the wrapped module's. The wrapper's own attributes, such as
+    `p`, take precedence: one of the same name is in the registries, and an attribute there only.
     """
 
     wrapped: torch.nn.Module
@@ -46,17 +46,17 @@ class Wrapper(Keyed):
         vars(self).update(wrapped=wrapped, training=wrapped.training, generator=generator)
 
     def _check(self, wrapped: Any) -> None:
-        """Raise where this class cannot wrap that."""
+        """Raise if this class cannot wrap that module."""
         if not isinstance(wrapped, torch.nn.Module) or isinstance(wrapped, torch.jit.ScriptModule):
             kind = type(wrapped).__name__
             raise TypeError(f"{type(self).__name__} needs a torch.nn.Module that is not scripted, but got {kind}")
 
     def _has(self, name: str) -> bool:
         """Return whether a parameter, buffer or child of that name is registered, be it None."""
-        return any(name in getattr(self, registry) for registry in MEMBERS)
+        return any(name in getattr(self, registry) for registry in REGISTRIES)
 
     def __getattr__(self, name: str) -> Any:
-        if "wrapped" in vars(self):  # else it is being made
+        if "wrapped" in vars(self):  # else it is being constructed
             value = getattr(self.wrapped, name, self)
             if isinstance(value, torch.Tensor) or self._has(name):
                 return value
@@ -90,7 +90,7 @@ class Wrapper(Keyed):
         self.wrapped.register_buffer(name, tensor, persistent)
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Set `training` here and in the wrapped module, which may have its own way to do so."""
+        """Set `training` here and in the wrapped module, which may override `train`."""
         self.wrapped.train(mode)
         self.training = mode
         return self
@@ -104,7 +104,7 @@ class Wrapper(Keyed):
     def named_modules(
         self, memo: set[torch.nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, torch.nn.Module]]:
-        """Yield this module, its children and the wrapped one; not that where a parameter is to have all its names."""
+        """Yield this module, its children and the wrapped one, left out where parameters have all their names."""
         memo = set() if memo is None else memo
         yield from super().named_modules(memo, prefix, remove_duplicate)
         if remove_duplicate:
@@ -127,7 +127,7 @@ class Wrapper(Keyed):
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """Return the module that a wrapper, or several, are around; any other as it is."""
+    """Return the innermost module of nested wrappers; any other module itself."""
     while isinstance(module, Wrapper):
         module = module.wrapped
     return module

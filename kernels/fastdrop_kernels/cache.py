@@ -1,10 +1,10 @@
-"""Where compiled code is kept between processes: in a folder of the user's, in subfolders that name what it depends on.
+"""The cache of compiled code on disk: in the user's cache folder, in subfolders named by what the code depends on.
 
-Beside the sources, where Numba would keep it, it might not be written, and ``pip uninstall`` would leave it behind.
+The folder of the sources, which Numba would use, may not be writable, and ``pip uninstall`` would leave files behind.
 
-What is read here is run. So it has to be the user's own: folders and files belong to the effective user and can be
-written by nobody else, no symbolic link is followed to them, and a file ends with a checksum of its name and content.
-The cache saves time and is never needed: where anything of this fails, code is compiled as if there were none.
+What is read here is executed. So it must be the user's own: folders and files belong to the effective user, nobody else
+can write to them, no symbolic link to them is followed, and a file ends with a checksum of its name and content. The
+cache is an optimization: if anything fails, code is compiled as if there were none.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def _default_folder() -> pathlib.Path:
 
 @functools.cache
 def digest(without: str, *more: str) -> str:
-    """Return a name for these sources, less one subfolder (the other device's), and for what else is given."""
+    """Return a digest of these sources without one subfolder (the other device's), and of what else is given."""
     root = pathlib.Path(__file__).parent
     sources = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] != without]
     identity = [*(path.read_bytes() for path in sources), *(text.encode() for text in more)]
@@ -57,7 +57,10 @@ def digest(without: str, *more: str) -> str:
 def checked(subfolder: str) -> pathlib.Path:
     """Return a subfolder of the user's cache folder; OSError where it must not be used, or is not there."""
     folder = user_cache_folder() / subfolder
-    for place in (folder.parent, folder):  # those above need no check: who puts others in place of these is found out
+    for place in (
+        folder.parent,
+        folder,
+    ):  # their parents need no check: a folder put in place of these would be noticed
         _check(place, place.lstat(), stat.S_IFDIR)
     return folder
 
@@ -92,7 +95,9 @@ def read(subfolder: str, name: str) -> bytes | None:
 def write(subfolder: str, name: str, code: bytes) -> None:
     """Keep code under a name, in a file that is never seen half written; OSError where it cannot be kept."""
     path = made(subfolder) / name
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")  # the user's alone, its name not foreseeable
+    handle, partial = tempfile.mkstemp(
+        dir=path.parent, suffix=".partial"
+    )  # private to the user, with an unpredictable name
     try:
         with open(handle, "wb") as file:
             file.write(code + _seal(subfolder, name, code))
@@ -101,12 +106,12 @@ def write(subfolder: str, name: str, code: bytes) -> None:
         raise OSError(f"{path} cannot be written: {fault}") from fault
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(partial)  # which is not there any more where all went well
+            os.unlink(partial)  # it no longer exists after a success
 
 
 @contextlib.contextmanager
 def tolerated() -> Iterator[None]:
-    """Go on without the cache where using it raises, with one warning a process."""
+    """Continue without the cache where using it raises, with one warning per process."""
     try:
         yield
     except Exception as fault:
@@ -119,11 +124,11 @@ def _seal(subfolder: str, name: str, code: bytes) -> bytes:
 
 
 def _check(path: pathlib.Path, status: os.stat_result, kind: int) -> None:
-    """Raise where others could have written what is read here, or where it is not what it is taken for."""
+    """Raise where others could have written what is read here, or where it is not of the expected kind."""
     if stat.S_IFMT(status.st_mode) != kind:
         raise PermissionError(f"{path} is no {'folder' if kind == stat.S_IFDIR else 'file'}, or a symbolic link")
     if os.name != "posix":
-        return  # the system guards the user's profile, where it lies
+        return  # the system protects the user's profile, where it lies
     if status.st_uid != os.geteuid():
         raise PermissionError(f"{path} belongs to user {status.st_uid}, and this is user {os.geteuid()}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

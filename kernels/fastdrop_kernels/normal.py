@@ -1,4 +1,4 @@
-"""The standard normal number that belongs to a 32-bit word, bit for bit the same on every device.
+"""The standard normal number of a 32-bit word, bit for bit the same on every device.
 
 z is the quantile at u = (word + 1/2) / 2**32. With the smaller tail h = min(u, 1 - u), x = 1 - 2h, y = h (1 - h):
 

@@ -42,7 +42,7 @@ def test_forward_and_backward_are_the_cpus(name, dtype):
 def test_it_is_our_kernels_that_run(name):
     case = CASES[name]
     case.results(on_gpu(case.input()), **KEY)
-    loaded = {(name, dtype) for name, dtype, _ in cuda._launches}
+    loaded = {(name, dtype) for name, dtype, _ in cuda._loaded}
     for kernel in {case.forward, case.backward} - {None}:
         assert (kernel, "bool" if kernel == "mask" else "float32") in loaded
 
@@ -86,12 +86,12 @@ def test_more_elements_than_a_gpu_has_threads(name, shape):
 
 
 def test_warmup_loads_all_that_members_take(monkeypatch):
-    monkeypatch.setattr(cuda, "_launches", {})
+    monkeypatch.setattr(cuda, "_loaded", {})
     fastdrop.warmup([torch.float32], DEVICE, members="all")
-    warm = set(cuda._launches)
+    warm = set(cuda._loaded)
     for case in CASES.values():
         case.results(on_gpu(case.input()), **KEY)
-    assert set(cuda._launches) == warm
+    assert set(cuda._loaded) == warm
 
 
 @every_case

@@ -8,20 +8,21 @@ import pytest
 import torch
 from bench_on_cpu import PLAN, SECTIONS, SIZES, Clock, CpuDevice, no_compiler, session
 
-from bench.gpu import command, contenders, report, speed
+from bench.gpu import command, providers, report, speed
 from bench.gpu.device import CudaDevice
 from bench.gpu.session import Outcome, Section, Session, reason
+from bench.tables import WIDTH
 
 
 @pytest.fixture
 def rivals_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have one rival that cannot be built and one that cannot be called; both could take a test minutes."""
+    """Have one baseline that cannot be built and one that cannot be called; both could take a test minutes."""
 
     def refuse(x: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setitem(contenders.BUILDERS, "compiled", no_compiler)
-    monkeypatch.setitem(contenders.BUILDERS, "triton", lambda: refuse)
+    monkeypatch.setitem(providers.BUILDERS, "compiled", no_compiler)
+    monkeypatch.setitem(providers.BUILDERS, "triton", lambda: refuse)
 
 
 def test_the_whole_run(tmp_path, capsys, monkeypatch, rivals_fail, few_cases):
@@ -36,12 +37,12 @@ def test_the_whole_run(tmp_path, capsys, monkeypatch, rivals_fail, few_cases):
     kinds = {(row["dtype"], row["size"], row["part"]) for row in rows}
     assert kinds == {(d, s, p) for d in ("float32", "bfloat16") for s in SIZES for p in ("forward", "forward_backward")}
     for row in rows:
-        assert row["contenders"].keys() == {"native", "fastdrop", "fastdrop_into", "clone", "copy"}
+        assert row["providers"].keys() == {"native", "fastdrop", "fastdrop_into", "clone", "copy"}
         assert row["failed"] == {
             "compiled": "RuntimeError: no compiler to be found",
             "triton": "OutOfMemoryError: no memory",
         }
-        ours, copy = row["contenders"]["fastdrop"], row["contenders"]["copy"]
+        ours, copy = row["providers"]["fastdrop"], row["providers"]["copy"]
         assert ours["share_of_copy"] == pytest.approx(copy["seconds"] / ours["seconds"])
         accesses = 2 if row["part"] == "forward" else 4
         itemsize = 4 if row["dtype"] == "float32" else 2
@@ -50,7 +51,7 @@ def test_the_whole_run(tmp_path, capsys, monkeypatch, rivals_fail, few_cases):
     shown = capsys.readouterr().out
     for text in ("bfloat16, forward + backward: µs", "1K", "no compiler to be found", "float32 64 forward and 7 more"):
         assert text in shown
-    assert max(map(len, shown.splitlines())) <= report.WIDTH + len(str(tmp_path))
+    assert max(map(len, shown.splitlines())) <= WIDTH + len(str(tmp_path))
 
 
 def test_without_matplotlib_there_is_no_picture_and_all_else(tmp_path, capsys, monkeypatch):
@@ -95,7 +96,7 @@ def test_large_sizes_come_first(monkeypatch):
     def measured(*what: Any) -> dict[str, Any]:
         clock.now += 1.0
         _, dtype, size, part = what
-        return {"dtype": "float32", "size": size, "part": part, "in_l2": False, "contenders": {}, "failed": {}}
+        return {"dtype": "float32", "size": size, "part": part, "in_l2": False, "providers": {}, "failed": {}}
 
     monkeypatch.setattr(speed, "measure", measured)
     cut = session(3.0, sizes=(16, 64, 1024), clock=clock)
@@ -132,7 +133,7 @@ def test_no_memory_for_a_size_is_told_of_that_size(monkeypatch):
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(contenders, "buffers", full)
+    monkeypatch.setattr(providers, "buffers", full)
     outcome = speed.section(session())
     assert all(row["failed"] == {"all": "OutOfMemoryError: no memory"} for row in outcome.data["rows"])
     assert len(outcome.tables) == 3
@@ -146,4 +147,4 @@ def test_the_whole_run_on_a_gpu(tmp_path, rivals_fail, few_cases):
     document = json.loads(path.read_text())
     assert document["left_out"] == [] and document["sections"]["check"]["failures"] == []
     assert [target["met"] for target in document["targets"][-2:]] == [True, True]
-    assert all("fastdrop" in row["contenders"] for row in document["sections"]["speed"]["rows"])
+    assert all("fastdrop" in row["providers"] for row in document["sections"]["speed"]["rows"])

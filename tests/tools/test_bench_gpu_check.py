@@ -9,7 +9,7 @@ import pytest
 import torch
 from bench_on_cpu import PLAN, CpuDevice, other_gradient
 
-from bench.gpu import cases, check, command, contenders
+from bench.gpu import cases, check, command, providers
 from bench.gpu.session import Section
 from fastdrop.functional import dropout, dropout_mask
 
@@ -21,12 +21,12 @@ def every_other(function: Callable[..., Any], spoilt: Callable[..., Any]) -> Cal
 
 
 def one_bit_off(name: str, x: torch.Tensor, y: torch.Tensor, *key: Any) -> None:
-    contenders.launch(name, x, y, *key)
+    providers.launch(name, x, y, *key)
     y.view(torch.uint8)[-1] ^= 1
 
 
 def one_too_far(name: str, x: torch.Tensor, y: torch.Tensor, *key: Any) -> None:
-    contenders.launch(name, x, y, *key)
+    providers.launch(name, x, y, *key)
     y.as_strided((1,), (1,), y.storage_offset() + len(y)).fill_(0.25)
 
 

@@ -1,23 +1,23 @@
-"""What `python -m bench.gpu` measures: the contenders, what they keep in memory, and their masks in a graph."""
+"""What `python -m bench.gpu` measures: the providers, what they keep in memory, and their masks in a graph."""
 
 import pytest
 import torch
 from bench_on_cpu import CpuDevice, no_compiler, other_gradient, session
 from processes import run_python
 
-from bench.gpu import contenders, graphs, memory
+from bench.gpu import graphs, memory, providers
 from fastdrop.functional import dropout, dropout_mask
 
 
-def test_contenders_do_what_they_are_named_for():
+def test_providers_do_what_they_are_named_for():
     device, (size, count) = CpuDevice(), (64, 3)
-    dropouts = {"fastdrop": lambda x: dropout(x, contenders.P, seed=contenders.SEED)}
-    use = contenders.buffers(device, torch.float64, size, count, backward=True)
-    made = contenders.forward_backward(dropouts, use)
+    dropouts = {"fastdrop": lambda x: dropout(x, providers.P, seed=providers.SEED)}
+    use = providers.buffers(device, torch.float64, size, count, backward=True)
+    made = providers.forward_backward(dropouts, use)
     for i in range(count):
         y, (dx,) = made["fastdrop"](i)
         made["fastdrop_into"](i)
-        keep = dropout_mask(size, contenders.P, seed=contenders.SEED)
+        keep = dropout_mask(size, providers.P, seed=providers.SEED)
         assert torch.equal(y, use.ys[i]) and torch.equal(y, use.xs[i] * keep * 2)
         assert torch.equal(dx, use.dxs[i]) and torch.equal(dx, use.grads[i] * keep * 2)
         made["copy"](i)
@@ -25,8 +25,8 @@ def test_contenders_do_what_they_are_named_for():
         clones = made["clone"](i)
         for clone, original in zip(clones, (use.xs[i], use.grads[i]), strict=True):
             assert torch.equal(clone, original) and clone.data_ptr() != original.data_ptr()
-    use = contenders.buffers(device, torch.float32, size, count, backward=False)
-    made = contenders.forward(dropouts, use)
+    use = providers.buffers(device, torch.float32, size, count, backward=False)
+    made = providers.forward(dropouts, use)
     made["fastdrop_into"](1)
     assert torch.equal(made["fastdrop"](1), use.ys[1]) and not use.xs[1].requires_grad
     assert torch.equal(made["copy"](2), use.xs[2]) and torch.equal(made["clone"](2), use.xs[2])
@@ -44,19 +44,19 @@ def test_memory_that_stays_is_told_apart(monkeypatch):
 
 
 def backward_of_another_mask(x: torch.Tensor) -> torch.Tensor:
-    return other_gradient(x, contenders.P)
+    return other_gradient(x, providers.P)
 
 
 @pytest.mark.parametrize(
     ("chained", "wrong"),
     [
-        (lambda x: dropout(x, contenders.P), set()),
-        (lambda x: dropout(x, contenders.P, seed=0), {"fresh_masks", "independent"}),
+        (lambda x: dropout(x, providers.P), set()),
+        (lambda x: dropout(x, providers.P, seed=0), {"fresh_masks", "independent"}),
         (backward_of_another_mask, {"same_masks"}),
     ],
 )
 def test_wrong_masks_in_a_graph_are_found(chained, wrong, monkeypatch):
-    monkeypatch.setitem(contenders.BUILDERS, "fastdrop", lambda: chained)
+    monkeypatch.setitem(providers.BUILDERS, "fastdrop", lambda: chained)
     outcome = graphs.section(session())
     (row,) = (row for row in outcome.data["rows"] if row["name"] == "fastdrop")
     assert {check for check in graphs.CHECKS if not row[check]} == wrong
@@ -64,7 +64,7 @@ def test_wrong_masks_in_a_graph_are_found(chained, wrong, monkeypatch):
 
 
 def test_what_cannot_be_captured_is_told(monkeypatch):
-    monkeypatch.setitem(contenders.BUILDERS, "fastdrop", no_compiler)
+    monkeypatch.setitem(providers.BUILDERS, "fastdrop", no_compiler)
     outcome = graphs.section(session())
     assert {row["name"]: row.get("failed") for row in outcome.data["rows"]} == {
         "native": None,

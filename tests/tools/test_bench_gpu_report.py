@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.gpu import contenders, graphs, speed, targets
-from bench.gpu.session import short
+from bench.gpu import graphs, providers, speed, targets
+from bench.tables import short
 
 
 @pytest.mark.parametrize("length", [1, 4])
@@ -19,7 +19,7 @@ def test_the_picture_shows_the_figures(tmp_path, length):
 
     figures = {name: {"gb_per_second": float(number)} for number, name in enumerate(speed.COLUMNS[:length], start=1)}
     rows = [
-        {"dtype": dtype, "size": size, "part": part, "contenders": figures if size == 64 else {}}
+        {"dtype": dtype, "size": size, "part": part, "providers": figures if size == 64 else {}}
         for dtype in ("float32", "bfloat16")
         for part in speed.PASSES
         for size in (64, 1 << 20)
@@ -38,23 +38,23 @@ def test_the_picture_shows_the_figures(tmp_path, length):
 def sections_of(**changed: Any) -> dict[str, Any]:
     """Return figures that meet all targets, but for what is changed."""
     seconds = {"native": 9.0, "compiled": 8.0, "triton": 7.0, "fastdrop": 2.0, "share": 0.95} | changed
-    times = {name: {"seconds": seconds[name], "share_of_copy": seconds["share"]} for name in contenders.BUILDERS}
+    times = {name: {"seconds": seconds[name], "share_of_copy": seconds["share"]} for name in providers.BUILDERS}
     kinds = [(dtype, part) for dtype in ("float32", "bfloat16") for part in speed.PASSES]
     kept = {"saved": 0.0, "kept": seconds.get("kept", 0.0), "peak": 0.0}
     masks = dict.fromkeys(graphs.CHECKS, True) | {"fresh_masks": seconds.get("fresh", True)}
     return {
         "speed": {
-            "rows": [{"dtype": d, "part": p, "size": 1 << 26, "contenders": times} for d, p in kinds]
-            + [{"dtype": d, "part": p, "size": 1 << 10, "contenders": {}} for d, p in kinds]
+            "rows": [{"dtype": d, "part": p, "size": 1 << 26, "providers": times} for d, p in kinds]
+            + [{"dtype": d, "part": p, "size": 1 << 10, "providers": {}} for d, p in kinds]
         },
-        "host": {"rows": [{"dtype": d, "part": p, "contenders": times} for d, p in kinds]},
+        "host": {"rows": [{"dtype": d, "part": p, "providers": times} for d, p in kinds]},
         "memory": {"rows": [{"dtype": d, "name": "fastdrop", **kept} for d in ("float32", "bfloat16")]},
         "graphs": {"rows": [{"dtype": d, "name": "fastdrop", **masks} for d in ("float32", "bfloat16")]},
     }
 
 
 def missed(found: dict[str, Any], sizes: Sequence[int] = (1 << 10, 1 << 26)) -> dict[str, bool | None]:
-    return {target.what: target.met for target in targets.evaluate(found, 2, sizes) if target.met is not True}
+    return {target.what: target.met for target in targets.check_targets(found, 2, sizes) if target.met is not True}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_targets_that_are_missed(changed, what):
 def test_targets_that_are_not_fully_measured_are_open_but_a_miss_is_a_miss():
     assert len(missed({})) == 7 and set(missed({"speed": {"error": "no GPU"}}).values()) == {None}
     found = sections_of(share=0.89)
-    del found["speed"]["rows"][0]["contenders"]["triton"]
+    del found["speed"]["rows"][0]["providers"]["triton"]
     assert missed(found) == {
         "faster than triton from 1M up": None,
         "at least 90% of y.copy_(x)'s bandwidth at 64M": False,
@@ -86,8 +86,8 @@ def test_targets_that_are_not_fully_measured_are_open_but_a_miss_is_a_miss():
 
 def test_a_worst_figure_is_told_with_its_place():
     found = sections_of()
-    found["speed"]["rows"][2]["contenders"] = {"fastdrop": {"seconds": 2.0}, "native": {"seconds": 3.0}}
-    told = {target.what: target.found for target in targets.evaluate(found, 2, (1 << 26,))}
+    found["speed"]["rows"][2]["providers"] = {"fastdrop": {"seconds": 2.0}, "native": {"seconds": 3.0}}
+    told = {target.what: target.found for target in targets.check_targets(found, 2, (1 << 26,))}
     assert told["faster than native from 1M up"] == "1.50 x (bfloat16 64M forward)"
     assert told["faster than triton from 1M up"] == "3.50 x (float32 64M forward); 3 of 4 measured"
 

@@ -26,11 +26,11 @@ def test_the_benchmark_of_the_launcher(loaded_driver, tmp_path):
     above = {}
     for size, call in itertools.product((64, 2**20), ("Function", "dropout")):
         forward, both = (
-            seconds[size, f"{call}, {part}"] - seconds[size, f"floor, {part}"]
+            seconds[size, f"{call}, {part}"] - seconds[size, f"baseline, {part}"]
             for part in ("forward", "forward + backward")
         )
         above |= {(size, f"{call}, forward"): forward, (size, f"{call}, forward + backward"): both / 2}
-    assert {(e["size"], e["name"]): e["above_floor"] for e in found if e["above_floor"] is not None} == above
+    assert {(e["size"], e["name"]): e["above_baseline"] for e in found if e["above_baseline"] is not None} == above
     for call in ("Function", "dropout"):
         met = max(most for (_, name), most in above.items() if name.startswith(call)) < 3e-6
         assert f"{'met' if met else 'MISSED'}: {call} under 3 " in said

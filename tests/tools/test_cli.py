@@ -13,7 +13,7 @@ from processes import run_python
 from rich.console import Console
 
 import fastdrop
-from fastdrop.bench import contenders, report
+from fastdrop.bench import providers, report
 from fastdrop.bench.timing import SAMPLE, Timing, interleaved
 from fastdrop.cli import info, main
 from fastdrop_kernels.cache import user_cache_folder
@@ -118,8 +118,8 @@ def result_of(size: int, ns_per_element: float, spread: float) -> report.Result:
         threads=128,
         backend="python threads",
         size=size,
-        forward=dict.fromkeys(contenders.forward(x), timing),
-        forward_backward=dict.fromkeys(contenders.forward_backward(x), timing),
+        forward=dict.fromkeys(providers.forward(x), timing),
+        forward_backward=dict.fromkeys(providers.forward_backward(x), timing),
         bytes_kept={"native": 4.0, "fastdrop": 0.0},
     )
 
@@ -173,7 +173,7 @@ def test_timing_gives_medians_of_interleaved_rounds():
     assert fake.order[-20:] == ["a", "a", "b", "b"] * 5  # the first of each turn is not timed
 
 
-def test_timing_leaves_out_what_the_contender_before_has_left():
+def test_timing_leaves_out_what_the_provider_before_has_left():
     fake = FakeTime()
 
     def cold_after_another() -> None:

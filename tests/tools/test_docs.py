@@ -2,7 +2,9 @@
 
 import doctest
 import inspect
+import operator
 import pathlib
+import re
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ PUBLIC = sorted(
     },
     key=lambda thing: (thing.__module__, thing.__name__),
 )
+REFERENCE = re.compile(r"Parameters (?:and errors )?(?:as in|as of) `([\w.]+)`")
 RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -42,9 +45,16 @@ def test_examples_in_docstrings(thing):
     assert run(test).failed == 0
 
 
+def documentation(thing: object) -> str:
+    """Return a docstring, and the one that it refers to for its parameters."""
+    text = thing.__doc__ or ""
+    reference = REFERENCE.search(text)
+    return text + documentation(operator.attrgetter(reference[1])(fastdrop)) if reference else text
+
+
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
 def test_docstrings_say_what_a_user_needs(thing):
-    text = thing.__doc__ or ""
+    text = documentation(thing)
     sections = ["Parameters"] if inspect.signature(thing).parameters else []
     sections += [] if thing in RAISE_NOTHING else ["Raises"]
     for section in [*sections, "Examples"]:
@@ -52,7 +62,7 @@ def test_docstrings_say_what_a_user_needs(thing):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/family.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
+    "page", ["README.md", "docs/variants.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
 )
 def test_examples_in_pages(page):
     text = (ROOT / page).read_text()

@@ -3,8 +3,8 @@
 import torch
 from torch.nn.functional import dropout, embedding
 
-from bench.originals import PAIRS, WORDS
-from fastdrop.bench.contenders import bytes_kept
+from bench.baselines import PAIRS, WORDS
+from fastdrop.bench.providers import bytes_kept
 
 
 def leaf(*shape: int) -> torch.Tensor:
@@ -42,4 +42,4 @@ def test_embedding_dropout_keeps_what_the_embedding_keeps():
     weight, pair = leaf(64, 4), PAIRS["embedding_dropout"]
     plain = bytes_kept(lambda weight: embedding(WORDS % len(weight), weight), weight)
     assert bytes_kept(pair.fastdrop, weight) == plain == WORDS.nbytes / weight.numel()
-    assert bytes_kept(pair.original, weight) == plain + len(weight) * 4 / weight.numel()
+    assert bytes_kept(pair.baseline, weight) == plain + len(weight) * 4 / weight.numel()

@@ -64,8 +64,6 @@ CALLS = {
     "transposed in place": lambda x: dropout(x, 0.5, inplace=True),
     "sliced": lambda x: dropout(x, 0.5),
     "sliced in place": lambda x: dropout(x, 0.5, inplace=True),
-    "from": lambda x: kernels.launch_into("dropout", x, torch.empty(SHAPE), 0.5, 1, 0),
-    "into": lambda x: kernels.launch_into("dropout", torch.ones(SHAPE), x, 0.5, 1, 0),
     "gradient": lambda x: dropout(ones(), 0.5).backward(x),
     "sliced gradient": lambda x: dropout(ones()[..., ::2], 0.5).backward(x),
     "gradient of channels": lambda x: dropout1d(ones(), 0.5).backward(x),
@@ -77,6 +75,15 @@ CALLS = {
     "installed in place": lambda x: installed(torch.nn.functional.dropout, x, inplace=True),
     "installed channels": lambda x: installed(torch.nn.functional.dropout1d, x),
 }
+
+
+@OFFSETS
+@pytest.mark.parametrize("into", [False, True])
+def test_no_kernel_is_launched_from_or_into_emptied_storage(into, offset):
+    x = emptied(offset, view=None)
+    source, result = (torch.ones(SHAPE), x) if into else (x, torch.empty(SHAPE))
+    with pytest.raises(ValueError, match="kernel needs memory for its input and its result, but got a tensor without"):
+        kernels.launch_into("dropout", source, result, 0.5, 1, 0)
 
 
 @OFFSETS

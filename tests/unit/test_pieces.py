@@ -8,7 +8,7 @@ from launches import launch_of
 
 from fastdrop_kernels.cpu import launch
 from fastdrop_kernels.cpu.registry import address
-from fastdrop_kernels.cpu.segments import AHEAD
+from fastdrop_kernels.cpu.segments import PREFETCH_DISTANCE
 from fastdrop_kernels.cpu.stores import NONTEMPORAL_MIN_BYTES
 
 GUARD, GUARDS = 77.0, 80  # elements before and after
@@ -16,7 +16,7 @@ SEED, OFFSET, P = 7, 5, 0.3
 NAMES = {torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 AROUND = [31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 256, 257, 1023, 1024, 1025, 2049]
 LARGE = int(NONTEMPORAL_MIN_BYTES) // 8 + 3  # float64
-PER_AHEAD = int(AHEAD) // 8
+PER_PREFETCH = int(PREFETCH_DISTANCE) // 8
 
 shifts = pytest.mark.parametrize("shift", [0, 1])
 dtypes = pytest.mark.parametrize("dtype", NAMES)
@@ -77,7 +77,8 @@ def test_more_rows_than_are_taken_together(dtype):
 
 @pytest.mark.parametrize("p", [0.3, 0.97])
 @pytest.mark.parametrize(
-    "length", [200, PER_AHEAD - 1, PER_AHEAD, PER_AHEAD + 1, 3 * PER_AHEAD + 16, 5000, LARGE // 2, 2 * LARGE]
+    "length",
+    [200, PER_PREFETCH - 1, PER_PREFETCH, PER_PREFETCH + 1, 3 * PER_PREFETCH + 16, 5000, LARGE // 2, 2 * LARGE],
 )
 def test_runs_of_large_arrays_ask_for_what_comes_next(length, p):
     """Where a run is read in two parts: from its own, ahead, and the last of it with the next that is kept."""

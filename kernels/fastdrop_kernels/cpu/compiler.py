@@ -17,16 +17,16 @@ Result = TypeVar("Result")
 
 KERNEL: Final = types.void(WORDS, types.uint64, types.uint64)  # arguments, first block, last block (not included)
 OPTIONS: Final = {"error_model": "numpy"}
-inlined: Final = register_jitable(forceinline=True)  # LLVM alone would call the larger ones, with their counts unknown
+inlined: Final = register_jitable(forceinline=True)  # LLVM would not inline the larger ones, and lose constant counts
 
-_callbacks: Final[dict[str, Any]] = {}  # for good: an address outlives its callback
+_callbacks: Final[dict[str, Any]] = {}  # kept forever: addresses are used for as long as the process runs
 _compiling: Final = held_by_forks(global_compiler_lock)  # else two threads could each compile one
 
 
 def compile_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
     """Compile a function to a C callback, or load it from the cache; it has an `address`.
 
-    `name` must differ between any two functions: the cache knows them by it.
+    `name` must be unique: it identifies the function in the cache.
     """
     if numba.config.DISABLE_JIT:
         raise RuntimeError("fastdrop's kernels need Numba's compiler, but it is switched off: NUMBA_DISABLE_JIT is set")
@@ -40,7 +40,7 @@ def compile_callback(signature: Any, function: Callable[..., None], name: str) -
 
 
 def _cached_callback(signature: Any, function: Callable[..., None], name: str) -> Any:
-    """Do as `numba.cfunc` does, which compiles too early to be given another cache; None where Numba has changed it."""
+    """Do what `numba.cfunc` does, which compiles before a cache can be set; None if Numba's internals have changed."""
     callback: Any = None
     with cache.tolerated():
         from numba.core.ccallback import CFunc

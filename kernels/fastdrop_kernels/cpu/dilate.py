@@ -1,7 +1,7 @@
-"""DropBlock's mask from the places where blocks start, in time that depends on neither p nor the size of a block.
+"""DropBlock's mask: a dilation of the places where blocks start, in time that depends on neither p nor block size.
 
-As no block leaves its plane, planes can be taken as one row of memory, in which a run of zeros is made twice as long by
-an `and` with itself, moved: along lines, then lines along columns, then layers along the depth.
+As no block leaves its plane, planes can be treated as one row of memory, in which the `and` of a mask with itself,
+shifted, doubles the length of each run of zeros: first along lines, then along columns, then along the depth.
 """
 
 from typing import Any, Final
@@ -13,12 +13,12 @@ from fastdrop_kernels.cpu.compiler import compiled_entry, inlined
 from fastdrop_kernels.cpu.intrinsics import pointer
 
 u64 = np.uint64
-CHUNK: Final = u64(16384)  # bytes that stay in the first cache together with their copy
+CHUNK: Final = u64(16384)  # bytes that stay in the L1 cache together with their copy
 
 
 @inlined
 def dilate_along(mask: Any, copy: Any, stride: Any, block: Any) -> None:
-    """Make each zero of the mask a run of `block` zeros, a stride apart; the copy is room for as many bytes."""
+    """Dilate each zero of the mask to `block` zeros, a stride apart; `copy` is a workspace of the same size."""
     run = u64(1)
     while run < block:
         step = min(run, block - run)
@@ -59,9 +59,9 @@ def dilate_blocks(
 ) -> int:
     """Write a mask of `planes` planes, 0 in the blocks that start at a 0 of `starts` and else 1; return how many are 1.
 
-    starts, keep, room: addresses of bytes. Planes are (depth, height, width) large, and starts has a byte for as many
-    places of each as hold a whole block, (block_depth, block, block) large.
-    workspace: `workspace_bytes(plane)` bytes to work in.
+    starts, keep, workspace: addresses of bytes. Planes are (depth, height, width) large, and starts has a byte for as
+    many places of each as hold a whole block, (block_depth, block, block) large.
+    workspace: `workspace_bytes(plane)` bytes.
     """
     deep, high, wide, thick, side = u64(depth), u64(height), u64(width), u64(block_depth), u64(block)
     layers, rows, columns = deep - thick + u64(1), high - side + u64(1), wide - side + u64(1)

@@ -1,6 +1,6 @@
-"""How an element of each dtype is read into the type that is computed in, and written back, rounded once.
+"""How an element of each dtype is widened to the type that is computed in, and narrowed again, rounded once.
 
-float16 and bfloat16 travel as their 16 bits and compute in float32.
+float16 and bfloat16 are loaded and stored as 16-bit integers and computed in float32.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class DTypeTraits(NamedTuple):
 
 @inlined
 def same(value: Any) -> Any:
-    """Read or write a dtype that is computed in as it is."""
+    """Return the value: such a dtype is computed in itself."""
     return value
 
 
@@ -38,8 +38,8 @@ def widen_bfloat16(bits: Any) -> Any:
 def narrow_bfloat16(value: Any) -> Any:
     """Round to bfloat16, ties to even.
 
-    A NaN that arithmetic hands on from a bfloat16 operand has a zero lower half, which the rounding never carries
-    out of, so it needs no case of its own.
+    A NaN that arithmetic propagates from a bfloat16 operand has a lower half of zeros, out of which rounding never
+    carries, so it needs no special case.
     """
     bits = float32_bits(value)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))

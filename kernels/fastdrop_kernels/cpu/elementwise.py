@@ -1,12 +1,12 @@
-"""The loop that every elementwise CPU kernel shares: fill a small buffer with draws, apply a formula, go on.
+"""The loop that every elementwise CPU kernel shares: fill a small buffer with draws, apply a formula, repeat.
 
-Both loops run over a piece of a block at a time, short enough that the memory traffic of one piece goes on beneath the
-arithmetic of the next: over pieces of 256, arrays that exceed the cache took a third longer, over whole blocks half as
-long again. What is to be read is asked for some pieces ahead, as no prefetcher of the machine's goes on while draws are
-made: on a Zen 5 that takes arrays beyond the cache from 2.2 to 1.1 times a copy's time; on a Zen 4 it changes nothing.
+Both loops work on a piece of a block at a time, short enough that the memory traffic of one piece overlaps with the
+arithmetic of the next: with pieces of 256, arrays that exceed the cache took a third longer, with whole blocks half as
+long again. The input is prefetched a few pieces ahead, because the hardware prefetchers stall while draws are made: on
+a Zen 5 this takes arrays larger than the cache from 2.2 to 1.1 times a copy's time; on a Zen 4 it changes nothing.
 
 A kernel is a C function ``void(arguments, first_block, last_block)``, the same for every operation and dtype: threads,
-caching and launching know no more of it. ``arguments`` are 64-bit words, in the order of ``fastdrop_kernels.launch``.
+caching and launching need to know no more. ``arguments`` are 64-bit words, in the order of ``fastdrop_kernels.launch``.
 """
 
 from typing import Any, Final
@@ -29,7 +29,7 @@ PIECE: Final = u64(128)
 WORDS_PER_PIECE: Final = 128 // 4  # uint64 words of four 16-bit draws
 DRAWS_PER_COUNTER: Final = u64(stream.DRAWS_PER_COUNTER)
 HIGHEST_DRAW: Final = u64(0xFFFF)
-AHEAD: Final = u64(2048)  # bytes; 512 is too few, and from 1024 to 4096 all are equal
+PREFETCH_DISTANCE: Final = u64(2048)  # bytes; 512 is too few, and from 1024 to 4096 all are equal
 
 block_threshold: Final = inlined(stream.block_threshold)
 
@@ -39,7 +39,7 @@ def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset
     """Write the draws of n elements of one block from `first` on, in whole counters; return how many precede them."""
     counter, skipped = first // DRAWS_PER_COUNTER, first % DRAWS_PER_COUNTER
     counters = (skipped + n + DRAWS_PER_COUNTER - u64(1)) // DRAWS_PER_COUNTER
-    if threshold > HIGHEST_DRAW:  # drops all: so does a draw of 0, whatever the limit
+    if threshold > HIGHEST_DRAW:  # drops all, as a draw of 0 does with any limit
         for i in range(u64(2) * counters):
             words[i] = u64(0)
     else:
@@ -51,7 +51,7 @@ def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset
 def choose(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
     """Write the formula's result of every x to y; an element is kept where its draw is at least `limit`.
 
-    Both results are made and narrowed before one is chosen, so there is no branch and the loop becomes vectors.
+    Both results are computed and narrowed before one is selected: there is no branch, and LLVM vectorizes the loop.
     """
     draws, limit, factors, widen, kept, dropped, narrow = arguments
     which = pointer(draws + first * u64(2), np.uint16)
@@ -62,7 +62,7 @@ def choose(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
 
 
 def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
-    """Compile the kernel that applies `formula` to every element with a draw of its own."""
+    """Compile the kernel that applies `formula` with one draw for each element."""
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
     storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
@@ -82,9 +82,9 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
             while first < end:
                 n = min(PIECE - first % PIECE, end - first)
                 x, y = x_address + (first - start) * itemsize, y_address + (first - start) * itemsize
-                if n == PIECE and threshold <= HIGHEST_DRAW:  # the same with a constant count: no remainder loops
+                if n == PIECE and threshold <= HIGHEST_DRAW:  # a constant count needs no remainder loops
                     for line in range(PIECE * itemsize // LINE):
-                        prefetch(x + AHEAD + line * LINE)
+                        prefetch(x + PREFETCH_DISTANCE + line * LINE)
                     fill(words, first // DRAWS_PER_COUNTER, PIECE // DRAWS_PER_COUNTER, seed, offset)
                     these = draws, limit, factors, widen, kept, dropped, narrow
                     write(choose, storage, itemsize, x, y, PIECE, nontemporal, these)

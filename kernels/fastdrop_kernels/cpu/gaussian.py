@@ -1,7 +1,7 @@
-"""The loop of the CPU kernels whose elements have a normal number each: fill a small buffer with words, apply, go on.
+"""The loop with a normal number for each element: fill a small buffer with random words, transform, apply, repeat.
 
-As in elementwise.py, whose arguments, pieces and prefetches these are; but a counter serves four elements, not
-eight, and no block differs from another.
+Arguments, pieces and prefetches are those of elementwise.py; but a counter serves four elements, not eight, and there
+is no threshold that differs from block to block.
 """
 
 from typing import Any, Final
@@ -13,7 +13,7 @@ from fastdrop_kernels import stream
 from fastdrop_kernels.casts import float32_bits, float64_from_bits
 from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, inlined
 from fastdrop_kernels.cpu.dtypes import DTypeTraits
-from fastdrop_kernels.cpu.elementwise import AHEAD, BLOCK, PIECE
+from fastdrop_kernels.cpu.elementwise import BLOCK, PIECE, PREFETCH_DISTANCE
 from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch, stack_words, store
 from fastdrop_kernels.cpu.philox import fill
 from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
@@ -31,10 +31,10 @@ for function in (tail_of, logarithm, normal):
 
 @inlined
 def transform(words: Any, logarithms: Any) -> None:
-    """Replace words by the bits of their normal numbers; the logarithms are room for as many.
+    """Replace words by the bits of their normal numbers; `logarithms` is a workspace of the same length.
 
-    In loops of their own, as wide as float32 allows, and in two: in one, a step is a chain of twenty multiplications,
-    of which a CPU has no more than two steps' under way, so it waits.
+    In loops of their own, so that vectors are as wide as float32 allows, and in two of them: in one, a step would be a
+    chain of twenty multiplications, and a CPU, which has no more than two steps in flight, would wait for its latency.
     """
     for i in range(u64(words.size)):
         logarithms[i] = logarithm(tail_of(words[i])[2])
@@ -53,7 +53,7 @@ def noise(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
 
 
 def kernel(formula: NormalFormula, dtype: str, traits: DTypeTraits) -> Any:
-    """Compile the kernel that applies `formula` to every element with a normal number of its own."""
+    """Compile the kernel that applies `formula` with one normal number for each element."""
     factors_of, noised = formula.factors, formula.noised
     storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
@@ -62,17 +62,17 @@ def kernel(formula: NormalFormula, dtype: str, traits: DTypeTraits) -> Any:
         x_address, y_address, start, count = arguments[X], arguments[Y], arguments[START], arguments[COUNT]
         seed, offset = arguments[SEED], arguments[OFFSET]
         factors = factors_of(float64_from_bits(arguments[PARAMETER]), compute)
-        buffer, room = stack_words(WORDS_PER_PIECE), stack_words(WORDS_PER_PIECE)
-        words, logarithms = address_of(buffer), address_of(room)
+        buffer, workspace = stack_words(WORDS_PER_PIECE), stack_words(WORDS_PER_PIECE)
+        words, logarithms = address_of(buffer), address_of(workspace)
         nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)
         first, end = max(first_block * BLOCK, start), min(last_block * BLOCK, start + count)
         while first < end:
             n = min(PIECE - first % PIECE, end - first)
             x, y = x_address + (first - start) * itemsize, y_address + (first - start) * itemsize
             counter, skipped = first // NORMALS_PER_COUNTER, first % NORMALS_PER_COUNTER
-            if n == PIECE:  # the same with a constant count: no remainder loops
+            if n == PIECE:  # a constant count needs no remainder loops
                 for line in range(PIECE * itemsize // LINE):
-                    prefetch(x + AHEAD + line * LINE)
+                    prefetch(x + PREFETCH_DISTANCE + line * LINE)
                 fill(buffer, counter, PIECE // NORMALS_PER_COUNTER, seed, offset)
                 transform(
                     carray(pointer(words, np.uint32), (PIECE,)), carray(pointer(logarithms, np.float32), (PIECE,))

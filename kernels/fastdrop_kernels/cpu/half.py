@@ -1,7 +1,7 @@
-"""float16 on the CPU that is compiled for: by its own instructions, or by others where it has none.
+"""float16 conversions: by the instructions of the CPU that is compiled for, or by integer arithmetic if it has none.
 
-LLVM would call a library's function instead, which need not be there: then the process ends. Both ways give the same
-bits, a NaN's payload too, and both become vectors.
+LLVM would call a library function instead, which may be missing: the process would crash. Both ways give the same bits,
+a NaN's payload included, and both are vectorized.
 """
 
 import functools

@@ -1,6 +1,6 @@
-"""The few machine operations of a CPU that Numba does not offer: pointers, calls by address, a rotation.
+"""The few CPU operations that Numba does not offer: pointers, calls by address, prefetches, non-temporal stores.
 
-Each is one LLVM instruction or two, so nothing of it is left in the compiled loops.
+Each is one or two LLVM instructions, without any overhead in the compiled loops.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ def address_of(typing_context: Any, words: types.CPointer) -> Any:
 
 @intrinsic
 def prefetch(typing_context: Any, address: types.Integer) -> Any:
-    """Ask for the cache line at an address, which is to be read; any address will do, none faults."""
+    """Prefetch the cache line at an address for reading; no address faults."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -86,12 +86,12 @@ def load(typing_context: Any, words: types.CPointer, index: types.Integer) -> An
 def store(typing_context: Any, words: types.CPointer, index: types.Integer, value: Any) -> Any:
     """Write an element where `load` reads nothing in the same kernel.
 
-    LLVM cannot know that of two addresses: it would compare them before each loop, and short ones would be no vectors.
+    LLVM cannot know that of two addresses: it would compare them before each loop, and not vectorize short ones.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        stored = builder.store(args[2], builder.gep(args[0], [args[1]]))
-        stored.set_metadata("alias.scope", _results(builder))
+        instruction = builder.store(args[2], builder.gep(args[0], [args[1]]))
+        instruction.set_metadata("alias.scope", _results(builder))
         return context.get_dummy_value()
 
     return types.void(words, types.uint64, words.dtype), codegen
@@ -99,7 +99,7 @@ def store(typing_context: Any, words: types.CPointer, index: types.Integer, valu
 
 @intrinsic
 def store_line_nontemporal(typing_context: Any, target: types.Integer, source: types.Integer) -> Any:
-    """Copy a cache line, by addresses, past the caches; both have to be aligned to one, or the process ends."""
+    """Copy a cache line by a non-temporal store; both addresses must be aligned to a line, or the process crashes."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         line = ir.VectorType(I64, CACHE_LINE // 8).as_pointer()
@@ -113,7 +113,7 @@ def store_line_nontemporal(typing_context: Any, target: types.Integer, source: t
 
 @intrinsic
 def fence(typing_context: Any) -> Any:
-    """Have all that was written past the caches arrive before what is written from here on."""
+    """Order non-temporal stores before all later ones."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         builder.fence("seq_cst")

@@ -1,7 +1,7 @@
 """Huge pages for fresh large buffers.
 
-A buffer that malloc has just mapped is faulted in 4 KiB at a time at its first write, which costs more than a dropout's
-arithmetic several times. Linux takes a hint for 2 MiB pages; elsewhere there is nothing to do.
+A buffer that malloc has just mapped is faulted in at its first write, 4 KiB at a time, which costs several times as
+much as a dropout's arithmetic. Linux takes a hint for 2 MiB pages (madvise); elsewhere there is nothing to do.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ _advise: Final = _madvise()
 
 
 def prefer_huge_pages(address: int, size: int) -> bool:
-    """Ask for huge pages in the whole pages inside ``size`` bytes at ``address``; return whether the system took it."""
+    """Request huge pages for the whole pages within ``size`` bytes at ``address``; return whether the system agreed."""
     first, last = -(-address // _PAGE) * _PAGE, (address + size) // _PAGE * _PAGE
     if _advise is None or last <= first:
         return False

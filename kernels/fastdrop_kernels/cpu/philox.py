@@ -1,7 +1,7 @@
 """A block's draws: Philox4x32-7 of successive counters, written to a small buffer in element order.
 
 The loop holds 32-bit words in 64-bit lanes: `(a & LOW32) * M` is then one vpmuludq, whose two halves are the two words
-that a round needs, and the upper halves of other lanes may hold rubbish that the next multiplication ignores.
+that a round needs, and the upper halves of other lanes may hold garbage, which the next multiplication ignores.
 """
 
 from typing import Any, Final
@@ -32,7 +32,7 @@ def philox4x32(product0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> An
         c0, c1, c2, c3 = (product1 >> HALF) ^ c1 ^ k0, product1, (product0 >> HALF) ^ c3 ^ k1, product0
         product0, product1 = (c0 & LOW32) * M0, (c2 & LOW32) * M1
         k0, k1 = k0 + W0, k1 + W1
-    # The last round, packed: with its halves swapped, a product has both its words where the result wants them.
+    # The last round, packed: with its halves swapped, a product has both words where the result needs them.
     return swap_halves(product1) ^ ((c1 ^ k0) & LOW32), swap_halves(product0) ^ ((c3 ^ k1) & LOW32)
 
 
@@ -40,8 +40,8 @@ def philox4x32(product0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> An
 def fill(words: Any, first_counter: Any, counters: Any, seed: Any, offset: Any) -> None:
     """Write the draws of ``counters`` counters from ``first_counter`` on: two uint64, eight draws, a counter.
 
-    The counters must share their upper 32 bits, as those of one block do. LLVM then moves all that does not depend on
-    the lower ones, most of the first two rounds, out of the loop, and the first product needs an addition only.
+    The counters must share their upper 32 bits, as those of one block do. LLVM then hoists whatever does not depend on
+    the lower ones, most of the first two rounds, out of the loop, and the first product is a mere addition.
     """
     high, product0 = first_counter >> HALF, (first_counter & LOW32) * M0
     for j in range(counters):

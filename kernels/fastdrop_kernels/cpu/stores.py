@@ -1,8 +1,9 @@
-"""How results get to memory: directly; in place, by way of the stack; where they are many, past the caches.
+"""How results are stored: directly; in place, through a buffer on the stack; large ones by non-temporal stores.
 
-In place, LLVM would make no vectors, as what is written may be what is read. Memory that is written through the caches
-is read first; past them it is not, but whoever reads the result finds it in memory only. Together with a reader, 64 MiB
-of results take 12 to 15 % less time that way, 8 MiB as much, and 4 MiB up to 60 % more.
+In place, LLVM would not vectorize, because a store may overwrite what is yet to be read. An ordinary store reads the
+cache line first; a non-temporal (streaming) store does not, but leaves the result in memory, not in the cache, for
+whoever reads it. Together with a reader, 64 MiB of results take 12 to 15 % less time with non-temporal stores, 8 MiB
+the same, and 4 MiB up to 60 % more.
 """
 
 from typing import Any, Final
@@ -16,19 +17,19 @@ from fastdrop_kernels.cpu.intrinsics import CACHE_LINE, address_of, pointer, sta
 u64 = np.uint64
 LINE: Final = u64(CACHE_LINE)
 AT_ONCE: Final = u64(128)  # elements on the stack
-STACK: Final = 128  # uint64 words: room for as many of the widest dtype
+STACK: Final = 128  # uint64 words: as many elements of the widest dtype
 NONTEMPORAL_MIN_BYTES: Final = u64(16 << 20)  # bytes
 
 
 @inlined
 def use_nontemporal(x: Any, y: Any, size: Any, step: Any) -> Any:
-    """Return whether results of `size` bytes, written to y in steps of `step` bytes, are to go past the caches."""
+    """Return whether results of `size` bytes, written to y in steps of `step` bytes, take non-temporal stores."""
     return x != y and size >= NONTEMPORAL_MIN_BYTES and (y | step) % LINE == u64(0)
 
 
 @inlined
 def copy(x: Any, y: Any, n: Any) -> None:
-    """Write n x to y."""
+    """Copy n elements of x to y."""
     for i in range(n):
         y[i] = x[i]
 
@@ -37,9 +38,9 @@ def copy(x: Any, y: Any, n: Any) -> None:
 def write(
     operation: Any, storage: Any, itemsize: Any, x: Any, y: Any, n: Any, nontemporal: Any, arguments: Any
 ) -> None:
-    """Write what an operation makes of n elements at the address x to the address y.
+    """Apply an operation to n elements at the address x, and write its results to the address y.
 
-    operation: called with a pointer to read from, one to write to, how many elements, the number of their first, and
+    operation: called with a pointer to read from, one to write to, how many elements, the index of the first, and
     `arguments`; it reads by `load` and writes by `store`.
     """
     if x != y and not nontemporal:

@@ -10,14 +10,14 @@ from fastdrop_kernels.cuda.packages import core, cuda
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Decorate a device function that becomes part of whoever calls it."""
+    """Decorate a device function that is inlined into its callers."""
     return cuda.jit(device=True, inline="always")(function)
 
 
 def compile_ptx(
     function: Callable[..., None], parameters: Mapping[str, Any], capability: tuple[int, int], name: str
 ) -> str:
-    """Compile a kernel for a compute capability; it is called `name`, and so are its parameters called.
+    """Compile a kernel for a compute capability, with the entry point `name` and the given names of parameters.
 
     parameters: their Numba types by name, in the order in which `function` takes them.
     """

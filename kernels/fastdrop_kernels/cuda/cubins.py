@@ -1,7 +1,7 @@
-"""The compiled kernels by name, dtype and architecture, each compiled when it is first asked for, and kept on disk.
+"""The compiled kernels by name, dtype and architecture, each compiled at its first use, and cached on disk.
 
-A cubin is 10 KB that any driver of its architecture loads without a compiler. So compiled kernels can be carried: a
-cache folder filled on one machine serves another that has a driver but no CUDA toolkit, or one that does not fit.
+A cubin is 10 KB that any driver of its architecture loads without a compiler. So compiled kernels are portable: a cache
+folder filled on one machine serves another that has a driver but no CUDA toolkit, or an incompatible one.
 """
 
 import functools
@@ -24,7 +24,7 @@ def arch_of(capability: Capability) -> str:
 @functools.cache
 def ptx(name: str, dtype: str, capability: Capability) -> str:
     """Return a kernel's PTX (dtype: "float32", ...; "bool" for a mask). It needs numba-cuda, but no GPU."""
-    from fastdrop_kernels.cuda.compiler import compile_ptx  # here, as cubins run where numba-cuda is missing
+    from fastdrop_kernels.cuda.compiler import compile_ptx  # here: cubins run where numba-cuda is missing
     from fastdrop_kernels.cuda.grid import PARAMETERS
     from fastdrop_kernels.cuda.registry import kernel
 

@@ -57,7 +57,7 @@ class Code(NamedTuple):
 
     @property
     def loop(self) -> range:
-        """Return the main loop: the one that writes most in a turn, and the shortest of those."""
+        """Return the main loop: the one that writes most in an iteration, and the shortest of those."""
         loop = max(self.loops, key=lambda loop: (self._written(loop), -len(loop)), default=range(0))
         if self._written(loop) == 0:
             raise ValueError("expected a loop that writes to device memory, but found none")
@@ -97,7 +97,7 @@ def _loops(instructions: list[Instruction], labels: dict[str, int]) -> list[rang
         target = TARGET.search(instruction.operands) if instruction.base == "BRA" else None
         if target and labels[target[1]] <= i:
             body = range(labels[target[1]], i + 1)
-            # What is done rarely stands behind the kernel's end and jumps back into a loop from there: no loop itself.
+            # Cold code is placed after the kernel's end and jumps back into a loop from there: it is no loop itself.
             if not any(instructions[j].base == "EXIT" and not instructions[j].predicated for j in body):
                 found.append(body)
     return found

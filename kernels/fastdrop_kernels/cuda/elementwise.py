@@ -1,4 +1,4 @@
-"""Every element with a draw of its own: y = f(x, keep).
+"""One draw for each element: y = f(x, keep).
 
 A tile takes one Philox counter (bool: two), one threshold, which 128 successive tiles share, and accesses of 16 bytes.
 """
@@ -18,7 +18,7 @@ from fastdrop_kernels.cuda.philox import philox4x32
 from fastdrop_kernels.formulas import Formula
 
 u32, u64 = np.uint32, np.uint64
-HIGHEST_P32: Final = 0xFFFF0000  # beyond it a threshold may be 65536, which no 32-bit comparison can say
+HIGHEST_P32: Final = 0xFFFF0000  # above it a threshold may be 65536, which a comparison of 32-bit limits cannot express
 
 
 def tile_function(formula: Formula, traits: DTypeTraits) -> Callable[..., Any]:
@@ -27,13 +27,13 @@ def tile_function(formula: Formula, traits: DTypeTraits) -> Callable[..., Any]:
 
     @inlined
     def choose(value: Any, word: Any, limit: Any, factors: Any) -> Any:
-        # Both are computed before one is chosen: a select, no branch.
+        # Both are computed before one is selected, so there is no branch.
         if_kept, if_dropped = kept(value, factors), dropped(value, factors)
         return if_kept if word >= limit else if_dropped
 
     @inlined
     def apply(v: Any, words: Any, limit: Any, factors: Any) -> Any:
-        # A draw in an upper half is compared with what lies below it, which a limit with a lower half of 0 ignores.
+        # An upper draw is compared together with the lower one, which cannot matter: the limit's lower half is 0.
         a, b, c, d = words
         return (
             choose(v[0], u32(a << SIXTEEN), limit, factors), choose(v[1], a, limit, factors),
@@ -55,7 +55,7 @@ def tile_function(formula: Formula, traits: DTypeTraits) -> Callable[..., Any]:
 
 
 def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
-    """Return the kernel, to be compiled, that applies `formula` to every element with a draw of its own."""
+    """Return the kernel, to be compiled, that applies `formula` with one draw for each element."""
     kept, dropped, results = inlined(formula.kept), inlined(formula.dropped), tile_function(formula, traits)
     storage, load_tile, widen, store_tile, narrow = (
         traits.storage, traits.load, traits.widen, traits.store, traits.narrow,

@@ -1,7 +1,7 @@
-"""Every element with a normal number of its own: y = f(x, z).
+"""One normal number for each element: y = f(x, z).
 
-A tile takes two Philox counters, each for the half that a thread loads at once: where neighbouring lanes halve their
-tiles, each makes the numbers of what it has loaded, and nothing is exchanged.
+A tile takes two Philox counters, one for each half: where lanes are paired, each makes the numbers of the halves that
+it has loaded, and nothing is exchanged.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ tail_in, logarithm_of, normal_of = inlined(tail_of), inlined(logarithm), inlined
 
 @inlined
 def word(e: Any, seed: Any, offset: Any) -> Any:
-    """Return the word of element e."""
+    """Return the random word of element e."""
     words = philox4x32(e // NORMALS_PER_COUNTER, seed, offset)
     even, odd = (words[2], words[3]) if e & u64(2) else (words[0], words[1])
     return odd if e & u64(1) else even
 
 
 def kernel(formula: NormalFormula, traits: DTypeTraits) -> Callable[..., None]:
-    """Return the kernel, to be compiled, that applies `formula` to every element with a normal number of its own."""
+    """Return the kernel, to be compiled, that applies `formula` with one normal number for each element."""
     noised, halves = inlined(formula.noised), traits.halves
     storage, load_tile, widen, store_tile, narrow = (
         traits.storage, traits.load, traits.widen, traits.store, traits.narrow,

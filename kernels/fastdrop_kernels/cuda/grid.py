@@ -1,12 +1,12 @@
-"""The loop that all GPU kernels share: a tile of elements a thread and turn, then what lies before and after the tiles.
+"""The loop that all GPU kernels share: grid-stride over tiles of elements, then what lies before and after the tiles.
 
     stream     ... |tile 0 |tile 1 |tile 2 | ... |tile n-1| ...    tiles of 8 elements (bool: 16)
     threads          0       1       2             then t, t + threads, ... until all tiles are done
     rest       ....                                        ...     before the first and after the last whole tile
 
-What lies before the first whole tile or after the last is done an element at a time, and so is everything where an
-access of 16 bytes is not possible, because x or y is not aligned to it: right for any length, start and address, and
-fast for those that allocators give. How a warp's accesses lie in memory says the file of each dtype in `elements/`.
+What lies before the first whole tile or after the last is processed one element at a time, and so is everything if x or
+y is not aligned to 16 bytes, the size of an access: correct for any length, start and address, and fast for those that
+allocators return. How the lanes of a warp access memory is described in the file of each dtype in `dtypes/`.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ PARAMETERS: Final = {
     "start": types.uint64,  # index in the mask stream of the first element
     "count": types.uint64,  # elements
     "seed": types.uint64,
-    "seed_address": types.uint64,  # 0, or where in device memory the seed is, for launches that are recorded
+    "seed_address": types.uint64,  # 0, or the seed's address in device memory, for launches captured in a CUDA graph
     "offset": types.uint64,
     "p32": types.uint64,  # round(p * 2**32)
     "scale": types.float64,  # what the formula makes of p
@@ -52,7 +52,7 @@ block_threshold: Final = inlined(stream.block_threshold)
 
 @inlined
 def is_kept(e: Any, seed: Any, offset: Any, p32: Any) -> Any:
-    """Return whether draw e of the mask stream keeps."""
+    """Return whether draw e of the mask stream keeps its element."""
     words = philox4x32(e // DRAWS_PER_COUNTER, seed, offset)
     even, odd = (words[2], words[3]) if e & u64(4) else (words[0], words[1])
     word = odd if e & u64(2) else even
@@ -62,7 +62,7 @@ def is_kept(e: Any, seed: Any, offset: Any, p32: Any) -> Any:
 
 @inlined
 def of_thread(condition: Any) -> Any:
-    """Return whether a thread goes on by itself."""
+    """Return whether a thread goes on, whatever the rest of its warp does."""
     return condition
 
 
@@ -70,8 +70,8 @@ def of_thread(condition: Any) -> Any:
 def of_warp(condition: Any) -> Any:
     """Return whether a warp goes on.
 
-    Its threads agree anyway, but now the compiler knows: else it would prepare for shuffles in warps that have parted,
-    which on sm_90 takes 53 registers instead of 31, so that half as many threads fit a multiprocessor.
+    Its threads agree anyway, but the compiler cannot know that: it would handle shuffles in diverged warps, which on
+    sm_90 takes 53 registers instead of 31, and so halves the occupancy.
     """
     return cuda.any_sync(ALL_LANES, condition)
 
@@ -80,7 +80,7 @@ def kernel(traits: DTypeTraits, highest_p32: int, of_tile: Any, of_element: Any)
     """Return the kernel, to be compiled, that calls `of_tile` for every whole tile and `of_element` for the rest.
 
     Both take (x, y, index, (seed, offset, p32), (scale, shift, fill), repeat, inner): the addresses that element 0 of
-    the stream would have, and the number of the tile or element. highest_p32: beyond it, `of_tile` is not called.
+    the stream would have, and the index of the tile or element. highest_p32: above it, `of_tile` is not called.
     """
     compute, itemsize = traits.compute, u64(np.dtype(traits.storage).itemsize)
     tile_size, lockstep, highest = u64(traits.tile), u64(traits.lockstep), u64(highest_p32)

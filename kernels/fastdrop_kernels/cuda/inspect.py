@@ -1,4 +1,4 @@
-"""What a kernel has become: its entry and parameters, registers and machine code. No GPU needed."""
+"""What a kernel is compiled to: its entry and parameters, registers and machine code. No GPU needed."""
 
 import re
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from fastdrop_kernels.cuda.cubins import Capability, arch_of, ptx
 
 
 class Signature(NamedTuple):
-    """A kernel as whoever launches it has to know it."""
+    """What is needed to launch a kernel."""
 
     entry: str
     parameters: dict[str, str]  # PTX types by name, in order
 
 
 class Resources(NamedTuple):
-    """What the assembler says that a thread takes."""
+    """What a thread takes, by the assembler's report."""
 
     registers: int
     stack: int  # bytes, as the others
@@ -29,7 +29,7 @@ class Report(NamedTuple):
     arch: str
     signature: Signature
     resources: Resources
-    elements: int  # that a turn of the main loop works on
+    elements: int  # that an iteration of the main loop processes
     code: disassembly.Code
 
     @property

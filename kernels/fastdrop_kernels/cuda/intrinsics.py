@@ -1,8 +1,8 @@
 """The machine operations of a GPU that numba.cuda does not offer: accesses by address, wide products, packed rounding.
 
-Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are read and written an element at a time,
-while a thread that moves 16 bytes at once needs a quarter of the instructions. An instruction that LLVM would not
-choose by itself is written as inline assembly.
+Each is one PTX instruction. Addresses are integers: numba.cuda's arrays are accessed one element at a time, while
+vectorized accesses of 16 bytes need a quarter of the instructions. An instruction that LLVM would not select by itself
+is written as inline assembly.
 """
 
 from typing import Any, Final
@@ -19,7 +19,7 @@ VECTOR_BYTES: Final = 16
 
 
 def ptx(text: str, restype: ir.Type, *argtypes: ir.Type, pure: bool = True) -> Any:
-    """Return a function that emits one PTX instruction; not `pure`: where other lanes or memory come in."""
+    """Return a function that emits one PTX instruction; not `pure`: it depends on other lanes or on memory."""
     letters = {I32: "r", I64: "l", FLOAT: "f"}
     constraints = ",".join(["=" + letters[restype], *(letters[argtype] for argtype in argtypes)])
     assembly = ir.InlineAsm(ir.FunctionType(restype, argtypes), text, constraints, side_effect=not pure)

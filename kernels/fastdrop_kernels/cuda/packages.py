@@ -1,9 +1,9 @@
-"""What the GPU kernels are compiled and launched by, or a clear word where it is missing.
+"""The packages that compile and launch the GPU kernels, or a clear error where one is missing.
 
     cuda     numba.cuda, as the package numba-cuda brings it: compiles; not needed where cubins are in the cache
     core     cuda.core, NVIDIA's Python interface to the driver: links, loads, launches
 
-Each is imported when it is asked for: ``from fastdrop_kernels.cuda.packages import core``.
+Each is imported on first use: ``from fastdrop_kernels.cuda.packages import core``.
 """
 
 import importlib
@@ -31,7 +31,7 @@ def _core() -> Any:
 
 
 def check_driver() -> None:
-    """Raise where there is no CUDA driver, or one that cuda.core does not say clearly that it cannot work with."""
+    """Raise where there is no CUDA driver, or one that is too old, which cuda.core does not say clearly."""
     error, version = importlib.import_module("cuda.bindings.driver").cuDriverGetVersion()
     if error:
         raise RuntimeError(f"CUDA kernels need a CUDA driver, but asked for its version it says {error.name}")
@@ -42,7 +42,7 @@ def check_driver() -> None:
 
 @contextmanager
 def _older_numpy() -> Iterator[None]:
-    """Give NumPy the name back that numba-cuda 0.30 still asks for as it is imported, and NumPy 2.5 no longer has."""
+    """Restore the NumPy name that numba-cuda 0.30 needs at import, and that NumPy 2.5 has removed."""
     missing = not hasattr(np, "row_stack")
     if missing:
         np.row_stack = np.vstack
@@ -63,10 +63,10 @@ def _cuda() -> Any:
         raise ImportError(f"compiling CUDA kernels needs numba-cuda {oldest} or later, but got {version}: {INSTALL}")
     try:
         with warnings.catch_warnings(), _older_numpy():
-            warnings.simplefilter("ignore")  # what newer NumPys say of its code is not for those who import it
+            warnings.simplefilter("ignore")  # newer NumPys' deprecations in its code do not concern the user
             importlib.import_module("numba.cuda.np.arrayobj")  # else imported at the first compilation
             return importlib.import_module("numba.cuda")
-    except Exception as error:  # each release fits some of Numba's, and says nothing clear where it does not
+    except Exception as error:  # each release supports some of Numba's, and fails obscurely with others
         numba = metadata.version("numba")
         raise ImportError(f"numba-cuda {version} does not work with numba {numba}: {error!r}; {INSTALL}") from error
 

@@ -1,4 +1,4 @@
-"""The draws of one counter: Philox4x32-7, a thread its own.
+"""The draws of one counter: Philox4x32-7, computed by one thread.
 
 A round is two wide products and two three-way xors:
 

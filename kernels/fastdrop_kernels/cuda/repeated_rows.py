@@ -1,8 +1,8 @@
-"""One row of draws for several rows of elements: time steps, channels where memory is channels_last.
+"""A row of draws that several rows of elements share: time steps, channels of channels_last memory.
 
 Memory is (outer, repeat, inner), and element (a, b, c) takes draw a * inner + c of the mask stream. A tile whose draws
-are those of one counter, as all are where rows are multiples of 8, is done as in elementwise.py; in others, elements
-are done one by one.
+are those of one counter, as all are where a row's length is a multiple of 8, is processed as in elementwise.py; in
+others, elements are processed one by one.
 """
 
 from collections.abc import Callable

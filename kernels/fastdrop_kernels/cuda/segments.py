@@ -1,7 +1,8 @@
-"""One draw for a run of elements: channels, rows of a batch. What is dropped is not read.
+"""One draw for each contiguous segment: channels, rows of a batch. A dropped segment is not read.
 
-Memory is runs of `repeat` elements, and run r takes draw r of the mask stream. A tile that lies in one run is kept or
-dropped as a whole; where runs are shorter than tiles, or meet in one, elements are done one by one.
+Memory consists of segments of `repeat` elements, and segment s takes draw s of the mask stream. A tile within one
+segment is kept or dropped as a whole; where segments are shorter than a tile, or one begins within it, elements are
+processed one by one.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ ANY_P32: Final = 1 << 32
 
 
 def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
-    """Return the kernel, to be compiled, that applies `formula` to whole runs."""
+    """Return the kernel, to be compiled, that applies `formula` with one draw for each segment."""
     kept, dropped = inlined(formula.kept), inlined(formula.dropped)
     storage, compute, load_tile, store_tile, widen, narrow, *_ = traits
     itemsize, tile_size = u64(np.dtype(storage).itemsize), u64(traits.tile)
@@ -43,9 +44,9 @@ def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
     @inlined
     def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         first = tile * tile_size
-        run = first // repeat
-        if first + tile_size <= (run + u64(1)) * repeat:
-            if is_kept(run, key[0], key[1], key[2]):
+        segment = first // repeat
+        if first + tile_size <= (segment + u64(1)) * repeat:
+            if is_kept(segment, key[0], key[1], key[2]):
                 store_tile(y + first * itemsize, eight(load_tile(x + first * itemsize), factors))
             else:
                 d = dropped(compute(0), factors)

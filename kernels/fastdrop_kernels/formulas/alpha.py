@@ -1,4 +1,4 @@
-"""Alpha dropout of one element: dropped to what SELU tends to, then moved so that mean and variance stay.
+"""Alpha dropout of one element: dropped to SELU's lower limit, then affinely mapped to preserve mean and variance.
 
 With alpha' = 1.758..., minus SELU's lower limit, and a = ((alpha'^2 p + 1) (1 - p))^(-1/2):
 
@@ -17,7 +17,7 @@ from fastdrop_kernels.formulas.formula import Formula
 ALPHA: Final = 1.7580993408473766
 
 
-def moved(p: Any, compute: Any) -> Any:
+def affine(p: Any, compute: Any) -> Any:
     """Return a, a alpha' p and -a alpha' (1 - p); at p = 1, where a is infinite, zeros."""
     a = 1 / math.sqrt((ALPHA * ALPHA * p + 1) * (1 - p)) if p < 1 else 0.0
     return compute(a), compute(a * ALPHA * p), compute(a * ALPHA * (p - 1))
@@ -25,7 +25,7 @@ def moved(p: Any, compute: Any) -> Any:
 
 def scale_of_derivative(p: Any, compute: Any) -> Any:
     """Return a."""
-    return moved(p, compute)[0], compute(0), compute(0)
+    return affine(p, compute)[0], compute(0), compute(0)
 
 
 def scaled_and_shifted(x: Any, factors: Any) -> Any:
@@ -34,11 +34,11 @@ def scaled_and_shifted(x: Any, factors: Any) -> Any:
 
 
 def fill(x: Any, factors: Any) -> Any:
-    """Return what dropped elements become."""
+    """Return the value of a dropped element."""
     return factors[2]
 
 
-ALPHA_DROPOUT: Final = Formula("alpha_dropout", "alpha_dropout_derivative", moved, scaled_and_shifted, fill)
+ALPHA_DROPOUT: Final = Formula("alpha_dropout", "alpha_dropout_derivative", affine, scaled_and_shifted, fill)
 ALPHA_DROPOUT_DERIVATIVE: Final = Formula(
     "alpha_dropout_derivative", "alpha_dropout_derivative", scale_of_derivative, scaled, zero
 )

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-IDENTITY: Final = "identity"  # no formula: gradients and tangents of what only adds are handed on as they are
+IDENTITY: Final = "identity"  # no formula: gradients and tangents pass unchanged
 
 
 class Formula(NamedTuple):
     """What an operation computes of one element, in the compute type (float32, or float64 for float64).
 
-    Plain functions of module level: each device compiles them its own way, and `factors` runs in Python too. Its
-    parameter is p, or what a formula has in place of it: a standard deviation.
+    Plain module-level functions: each device compiles them, and `factors` is called in Python too. Its parameter is p,
+    or what a formula has in place of it: a standard deviation.
     """
 
     name: str

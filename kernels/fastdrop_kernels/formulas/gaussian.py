@@ -12,7 +12,7 @@ from fastdrop_kernels.formulas.formula import IDENTITY, NormalFormula
 
 
 def relative_std(p: Any, compute: Any) -> Any:
-    """Return sqrt(p / (1-p)), rounded to the compute type at the end: that of dropout's noise, too."""
+    """Return sqrt(p / (1-p)), the standard deviation of dropout's noise too, rounded to the compute type at the end."""
     return compute(np.sqrt(np.float64(p) / np.float64(1 - p))), compute(0), compute(0)
 
 
@@ -22,7 +22,7 @@ def absolute_std(std: Any, compute: Any) -> Any:
 
 
 def multiplied(x: Any, z: Any, factors: Any) -> Any:
-    """Return x + x (std z): two roundings, of the product in brackets and of all."""
+    """Return x + x (std z), rounded twice: the product in brackets, and the result."""
     return fma(x, factors[0] * type(x)(z), x)
 
 

@@ -1,4 +1,4 @@
-"""The mask by itself: y = 1 where kept, else 0, as the bytes of a bool tensor. What x holds is not read."""
+"""The mask by itself: y = 1 where kept, else 0, as the bytes of a bool tensor. x is not read."""
 
 from typing import Any, Final
 

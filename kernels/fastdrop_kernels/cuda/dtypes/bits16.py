@@ -2,10 +2,10 @@
 
 A tile is 16 bytes, one access, two elements a word:
 
-    |0 |1 |2 |3 | ...    a digit is the 16 bytes of a lane: whole sectors
+    |0 |1 |2 |3 | ...    a digit is the 16 bytes of a lane: whole sectors, fully coalesced
 
-Per element on sm_90: 4 bytes and 10.8 instructions, which keep 35 % of an H200's issue slots busy at 4.3 TB/s. From
-sm_80 on one instruction rounds two values to a word; sm_75 rounds bfloat16 by integer arithmetic, at 17 instructions.
+Per element on sm_90: 4 bytes and 10.8 instructions, which use 35 % of an H200's issue slots at 4.3 TB/s. From sm_80 on
+one instruction rounds two values to a word; sm_75 rounds bfloat16 by integer arithmetic, at 17 instructions.
 """
 
 from collections.abc import Callable
@@ -43,14 +43,14 @@ def widen_bfloat16(bits: Any) -> Any:
 
 @inlined
 def narrow_bfloat16(value: Any) -> Any:
-    """Round to bfloat16, ties to even. All bits of a GPU's NaN are set: rounding would carry out of it."""
+    """Round to bfloat16, ties to even. A GPU's NaN has all bits set, so rounding would overflow."""
     bits = float32_bits(value)
     rounded = u32(bits + u32(0x7FFF) + (u32(bits >> SIXTEEN) & u32(1)))
     return u16(u32(rounded >> SIXTEEN) if value == value else NAN)
 
 
 def traits(widen: Any, narrow: Any, pack: Callable[[Any, Any], Any] | None) -> DTypeTraits:
-    """Return the Element of a 16-bit dtype; without `pack` (upper, lower), values are rounded one by one."""
+    """Return the traits of a 16-bit dtype; without `pack` (upper, lower), values are rounded one by one."""
 
     @inlined
     def upper(word: Any) -> Any:

@@ -1,11 +1,11 @@
-"""The bytes of a bool mask: y = keep, nothing in, one byte out.
+"""The bytes of a bool mask: y = keep, nothing read, one byte written.
 
 A tile is 16 elements, one access, the draws of two counters:
 
     |0 |1 |2 |3 | ...    a digit is the 16 bytes of a lane: whole sectors
 
-Per element on sm_90: 1 byte and 7.6 instructions. Writing alone, an H200 would want as many instructions as it can
-issue: here the arithmetic rules, not the memory.
+Per element on sm_90: 1 byte and 7.6 instructions. At the bandwidth of an H200's memory that is as many instructions as
+it can issue: this kernel is bound by arithmetic, not by memory.
 """
 
 from typing import Any, Final
@@ -21,14 +21,14 @@ u8, u32 = np.uint8, np.uint32
 
 @inlined
 def no_values(address: Any) -> Any:
-    """Return as many values as a tile has, unread: a mask is made from draws alone."""
+    """Return placeholders for the values of a tile: a mask depends on draws alone."""
     eight = u8(0), u8(0), u8(0), u8(0), u8(0), u8(0), u8(0), u8(0)
     return eight + eight
 
 
 @inlined
 def word(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Return four bytes as a word."""
+    """Pack four bytes into a word."""
     return u32(u32(a) | u32(u32(b) << u32(8)) | u32(u32(c) << u32(16)) | u32(u32(d) << u32(24)))
 
 

@@ -1,19 +1,20 @@
-"""float32: y = f(x) for four bytes in, four out.
+"""float32: y = f(x) for four bytes read, four written.
 
-A thread's counter belongs to 32 bytes, two accesses. Were they its own 32 bytes, each request of a warp would touch 32
-bytes in every 32-byte sector's half only:
+A thread's counter covers 32 bytes, two accesses. In a blocked arrangement (as CUB calls it) a thread accesses its own
+32 bytes, and each access of a warp touches only half of every 32-byte sector:
 
-    BLOCKED, first access    |0.|1.|2.|3.| ...    a digit is the 16 bytes of a lane, a dot 16 bytes left out
-              second access   |.0|.1|.2|.3| ...
+    BLOCKED       first access    |0.|1.|2.|3.| ...    a digit is the 16 bytes of a lane, a dot 16 bytes left out
+                  second access   |.0|.1|.2|.3| ...
 
-Instead, neighbouring lanes halve the 64 bytes of both, and exchange the draws that the other one needs:
+In a lane-paired arrangement, two neighbouring lanes split the 64 bytes of both, and exchange draws by a shuffle:
 
-    LANE_PAIRED,    first access    |01|..|23|..| ...    whole sectors
-              second access   |..|01|..|23| ...
+    LANE_PAIRED   first access    |01|..|23|..| ...    whole sectors
+                  second access   |..|01|..|23| ...
 
-Per element on sm_90: 8 bytes and 11 instructions (9.5 adjacent). An H200 that copies 4.3 TB/s takes 0.54e12 elements a
-second; its 132 multiprocessors issue 33e12 instructions, so dealing keeps 18 % of its issue slots busy: the memory
-rules. Which way is faster only a GPU can tell; until then sm_90 and later deal, earlier ones do not.
+Per element on sm_90: 8 bytes and 11 instructions (9.5 blocked). An H200 that copies at 4.3 TB/s processes 0.54e12
+elements a second; its 132 multiprocessors issue 33e12 instructions, so the lane-paired kernel uses 18 % of its issue
+slots: it is bound by memory. Only a GPU can tell which arrangement is faster; until then sm_90 and later use
+LANE_PAIRED, earlier ones BLOCKED.
 """
 
 from typing import Any, Final
@@ -36,13 +37,13 @@ def vector(address: Any) -> Any:
 
 
 @inlined
-def load_adjacent(address: Any) -> Any:
+def load_blocked(address: Any) -> Any:
     """Read the thread's own eight values."""
     return vector(address) + vector(address + u64(16))
 
 
 @inlined
-def store_adjacent(address: Any, v: Any) -> None:
+def store_blocked(address: Any, v: Any) -> None:
     """Write the thread's own eight values."""
     store_vector(address, v[:4])
     store_vector(address + u64(16), v[4:])
@@ -55,15 +56,15 @@ def is_odd() -> Any:
 
 
 @inlined
-def load_dealt(address: Any) -> Any:
+def load_paired(address: Any) -> Any:
     """Read the first halves of two neighbours' tiles in an even lane, the second halves in an odd one."""
     first = address - u64(is_odd()) * u64(16)
     return vector(first) + vector(first + u64(32))
 
 
 @inlined
-def store_dealt(address: Any, v: Any) -> None:
-    """Write what `load_dealt` has read."""
+def store_paired(address: Any, v: Any) -> None:
+    """Write to where `load_paired` reads."""
     first = address - u64(is_odd()) * u64(16)
     store_vector(first, v[:4])
     store_vector(first + u64(32), v[4:])
@@ -71,13 +72,13 @@ def store_dealt(address: Any, v: Any) -> None:
 
 @inlined
 def either(one: Any, other: Any, mask: Any) -> Any:
-    """Return `one` where mask's bits are set, else `other`: one instruction, where a branch would split the loop."""
+    """Return the bits of `one` where mask is set, else those of `other`: one instruction (LOP3), no branch."""
     return u32(other ^ ((one ^ other) & mask))
 
 
 @inlined
 def exchange(words: Any) -> Any:
-    """Exchange the words of the half tile that the neighbouring lane has loaded."""
+    """Give the neighbouring lane the draws of the half tile that it has loaded, and take those of this lane's."""
     odd = u32(u32(0) - is_odd())
     a = of_neighbour(either(words[0], words[2], odd))
     b = of_neighbour(either(words[1], words[3], odd))
@@ -85,13 +86,13 @@ def exchange(words: Any) -> Any:
 
 
 @inlined
-def halves_dealt(tile: Any) -> Any:
-    """Return the numbers of the half tiles that `load_dealt` reads."""
+def paired_halves(tile: Any) -> Any:
+    """Return the indices of the half tiles that `load_paired` reads."""
     first = tile + tile - u64(is_odd())
     return first, first + u64(2)
 
 
-BLOCKED: Final = DTypeTraits(np.float32, np.float32, load_adjacent, store_adjacent)
+BLOCKED: Final = DTypeTraits(np.float32, np.float32, load_blocked, store_blocked)
 LANE_PAIRED: Final = DTypeTraits(
-    np.float32, np.float32, load_dealt, store_dealt, exchange=exchange, halves=halves_dealt, lockstep=WARP
+    np.float32, np.float32, load_paired, store_paired, exchange=exchange, halves=paired_halves, lockstep=WARP
 )

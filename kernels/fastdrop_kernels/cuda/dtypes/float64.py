@@ -1,12 +1,12 @@
-"""float64: y = f(x) for eight bytes in, eight out, computed in float64.
+"""float64: y = f(x) for eight bytes read, eight written, computed in float64.
 
 A tile is 64 bytes, four accesses of the thread's own:
 
     first access    |0...|1...|2...| ...    a digit is the 16 bytes of a lane, a dot 16 bytes left out
-    second access   |.0..|.1..|.2..| ...    and so on: half of every sector is asked for twice
+    second access   |.0..|.1..|.2..| ...    and so on: every sector is requested twice
 
-Per element on sm_90: 16 bytes and 11.8 instructions, three quarters of them on the 32-bit units. Few train in float64,
-so sectors are not dealt as float32's are. At an H200's 4.3 TB/s a tenth of its issue slots is busy.
+Per element on sm_90: 16 bytes and 11.8 instructions, three quarters of them on the 32-bit units. Few train in
+float64, so lanes are not paired as for float32. At 4.3 TB/s a tenth of an H200's issue slots is used.
 """
 
 from typing import Any, Final
@@ -36,7 +36,7 @@ def load(address: Any) -> Any:
 
 @inlined
 def words(v: Any) -> Any:
-    """Return two values as four words: stores of doubles take an instruction more an element."""
+    """Return two values as four words: stores of doubles take one more instruction for each element."""
     a, b = float64_bits(v[0]), float64_bits(v[1])
     return u32(a), u32(a >> HALF), u32(b), u32(b >> HALF)
 

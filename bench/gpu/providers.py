@@ -1,7 +1,7 @@
-"""What is compared on the device: dropouts as a user calls them, and what bounds them.
+"""What is compared on the device: dropouts as a user calls them, and their lower bounds.
 
 `native`, `compiled`, `triton`, `fastdrop` and `clone` allocate their outputs; `fastdrop_into` (the bare kernel) and
-`copy` write to outputs that are there. All have the same bytes to move: for forward and backward together, `copy` and
+`copy` write to existing outputs. All have the same bytes to move: for forward and backward together, `copy` and
 `clone` copy the input and the gradient. So the time of `copy` over a dropout's is its share of the copy's bandwidth.
 """
 
@@ -13,9 +13,9 @@ from torch.nn.functional import dropout as native_dropout
 
 from bench.gpu.device import Device
 from bench.gpu.session import reason
-from bench.gpu.timing import Contender
+from bench.gpu.timing import Provider
 from fastdrop._devices.kernels import launch_into as launch
-from fastdrop.bench.contenders import SEED, P
+from fastdrop.bench.providers import SEED, P
 from fastdrop.functional import dropout
 
 Dropout = Callable[[torch.Tensor], torch.Tensor]
@@ -30,7 +30,7 @@ def _ours(x: torch.Tensor) -> torch.Tensor:
 
 
 def _compiled() -> Dropout:
-    torch.compiler.reset()  # every size for itself: after a second one Inductor would compile for all, and slower
+    torch.compiler.reset()  # once for each size: after a second one Inductor would compile slower code for all sizes
     return torch.compile(_native, fullgraph=True, dynamic=False)
 
 
@@ -46,11 +46,11 @@ BUILDERS: Final[dict[str, Callable[[], Dropout]]] = {
     "triton": _triton,
     "fastdrop": lambda: _ours,
 }
-RIVALS: Final = ("native", "compiled", "triton")
+BASELINES: Final = ("native", "compiled", "triton")
 
 
 class Buffers(NamedTuple):
-    """Inputs and outputs that the contenders take in turn."""
+    """Inputs and outputs that the providers cycle through."""
 
     xs: list[torch.Tensor]
     ys: list[torch.Tensor]
@@ -70,7 +70,7 @@ def buffers(device: Device, dtype: torch.dtype, size: int, count: int, backward:
 
 
 def built() -> tuple[dict[str, Dropout], dict[str, str]]:
-    """Return the dropouts that can be had here, and why others cannot."""
+    """Return the dropouts that are available here, and why others are not."""
     dropouts, failed = {}, {}
     for name, build in BUILDERS.items():
         try:
@@ -80,10 +80,10 @@ def built() -> tuple[dict[str, Dropout], dict[str, str]]:
     return dropouts, failed
 
 
-def forward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str, Contender]:
-    """Return the contenders of the forward."""
+def forward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str, Provider]:
+    """Return the providers of the forward."""
 
-    def calling(function: Dropout) -> Contender:
+    def calling(function: Dropout) -> Provider:
         return lambda i: function(use.xs[i])
 
     return {
@@ -94,14 +94,14 @@ def forward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str, Contende
     }
 
 
-def forward_backward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str, Contender]:
-    """Return the contenders of the forward and backward."""
+def forward_backward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str, Provider]:
+    """Return the providers of the forward and backward."""
     xs = [x.detach() for x in use.xs]
 
-    def calling(function: Dropout) -> Contender:
+    def calling(function: Dropout) -> Provider:
         def both(i: int) -> object:
             y = function(use.xs[i])
-            return y, torch.autograd.grad(y, use.xs[i], use.grads[i])  # y too: else the next would reuse its memory
+            return y, torch.autograd.grad(y, use.xs[i], use.grads[i])  # y too: else its memory would be reused
 
         return both
 
@@ -120,20 +120,20 @@ def forward_backward(dropouts: Mapping[str, Dropout], use: Buffers) -> dict[str,
 MAKERS: Final = {"forward": forward, "forward_backward": forward_backward}
 
 
-def _warm_up(contender: Contender, count: int) -> None:
-    """Call once more than there are buffers and keep all results, so that memory for so many is there later."""
-    _results = [contender(i % count) for i in range(count + 1)]
+def _warm_up(provider: Provider, count: int) -> None:
+    """Call once more than there are buffers and keep all results, so that memory for them is allocated."""
+    _results = [provider(i % count) for i in range(count + 1)]
 
 
-def usable(device: Device, part: str, use: Buffers) -> tuple[dict[str, Contender], dict[str, str]]:
-    """Return the contenders of a pass that run on these buffers, warmed up, and why others do not."""
+def usable(device: Device, part: str, use: Buffers) -> tuple[dict[str, Provider], dict[str, str]]:
+    """Return the providers of a pass that run on these buffers, warmed up, and why others fail."""
     dropouts, failed = built()
     can = {}
-    for name, contender in MAKERS[part](dropouts, use).items():
+    for name, provider in MAKERS[part](dropouts, use).items():
         try:
-            _warm_up(contender, len(use.xs))
+            _warm_up(provider, len(use.xs))
             device.synchronize()
-            can[name] = contender
+            can[name] = provider
         except Exception as error:  # whatever a compiler, a kernel or a full memory says
             failed[name] = reason(error)
     return can, failed

@@ -1,23 +1,23 @@
-"""Each member of the family and its original: forward and backward, and what is kept between them.
+"""Each variant and its baseline: forward and backward, and what is kept between them.
 
-`python -m bench.family` measures the same contenders in turn.
+`python -m bench.variants` measures the same providers in turn.
 """
 
 import pytest
 import torch
 
-from bench.family import SIZES
-from bench.originals import PAIRS
-from fastdrop.bench.contenders import bytes_kept
+from bench.baselines import PAIRS
+from bench.variants import SIZES
+from fastdrop.bench.providers import bytes_kept
 
 
-@pytest.mark.parametrize("contender", ["fastdrop", "original"])
+@pytest.mark.parametrize("provider", ["fastdrop", "baseline"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", PAIRS)
-def test_member(benchmark, name, size, contender):
+def test_variant(benchmark, name, size, provider):
     pair = PAIRS[name]
     x = torch.randn(pair.shape(size)).to(memory_format=pair.memory_format).requires_grad_()
-    function = getattr(pair, contender)
+    function = getattr(pair, provider)
     grad = torch.randn_like(function(x))
     benchmark.group = f"{name}, forward + backward, {size} elements"
     benchmark.extra_info["bytes kept per element"] = bytes_kept(function, x)

@@ -1,4 +1,4 @@
-"""What is compared: native dropout, ours, and the copies that bound both from below."""
+"""What is compared: native dropout, ours, and copies, their lower bounds."""
 
 from collections.abc import Callable
 from typing import Final
@@ -13,21 +13,21 @@ P: Final = 0.5
 SEED: Final = 1
 DROPOUTS: Final = {"native": native_dropout, "fastdrop": dropout}
 
-Contenders = dict[str, Callable[[], object]]
+Providers = dict[str, Callable[[], object]]
 
 
-def forward(x: torch.Tensor) -> Contenders:
-    """Return the contenders of the forward.
+def forward(x: torch.Tensor) -> Providers:
+    """Return the providers of the forward.
 
-    `native`, `fastdrop` and `clone` allocate their output at each call; `fastdrop_into` and `copy` write to one that is
-    there, so the machine's memory bandwidth is their only bound.
+    `native`, `fastdrop` and `clone` allocate their output at each call; `fastdrop_into` and `copy` write to an
+    existing one, so only memory bandwidth bounds them.
 
     Parameters
     ----------
     x : Tensor that requires no grad
         The input.
     """
-    y = torch.zeros_like(x)  # written, so that its pages are there
+    y = torch.zeros_like(x)  # written, so that its pages are mapped
     return {
         "native": lambda: native_dropout(x, P),
         "fastdrop": lambda: dropout(x, P),
@@ -37,8 +37,8 @@ def forward(x: torch.Tensor) -> Contenders:
     }
 
 
-def forward_backward(x: torch.Tensor) -> Contenders:
-    """Return the contenders of the forward and backward.
+def forward_backward(x: torch.Tensor) -> Providers:
+    """Return the providers of the forward and backward.
 
     Parameters
     ----------

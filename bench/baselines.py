@@ -1,6 +1,6 @@
-"""The members of the family beside their originals: torch's where torch has one, else the original's published formula.
+"""The variants and their baselines: torch's operator where it has one, else the reference library's published formula.
 
-Each contender takes an input and returns a result; both are in training, with p = `P`.
+Each provider takes an input and returns a result; both are in training mode, with p = `P`.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ P: Final = 0.1
 BLOCK_SIZE: Final = 7
 WORDS: Final = 7 * torch.arange(128)  # of a batch
 
-Contender = Callable[[Tensor], Tensor]
+Provider = Callable[[Tensor], Tensor]
 
 
 class Pair(NamedTuple):
-    """A member of the family and its original."""
+    """A variant and its baseline."""
 
-    source: str  # of the original
+    source: str  # of the baseline
     shape: Callable[[int], tuple[int, ...]]  # elements -> shape of the input
-    fastdrop: Contender
-    original: Contender
-    faster: float | None  # target: times faster than the original at 1M elements; None: torch has no original
+    fastdrop: Provider
+    baseline: Provider
+    faster: float | None  # target: times faster than the baseline at 1M elements; None: the baseline is not torch's
     memory_format: torch.memory_format = torch.contiguous_format
 
 
