@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable
-from typing import Final
 
 import torch
 
@@ -10,10 +9,8 @@ from fastdrop._devices import cuda, kernels
 from fastdrop._devices.kernels import FLOATS
 from fastdrop._keys.arguments import cut, shown
 from fastdrop._ops import block_mask
-from fastdrop._ops.variants import VARIANTS, kernels_for
+from fastdrop._ops.variants import OPS, kernels_for
 from fastdrop.functional import dropout_mask
-
-OPS: Final = frozenset(name for variant in VARIANTS for name in variant.functions)
 
 
 def warmup(

@@ -74,6 +74,20 @@ def launch(
     return True
 
 
+def launch_of_two(
+    name: str, x: torch.Tensor, second: torch.Tensor, y: torch.Tensor, parameter: float, seed: Seed, offset: int
+) -> None:
+    """Write to y the result of a formula of two tensors that have memory in the same order; y: an empty_like."""
+    count, dtype, device = x.numel(), FLOATS[x.dtype], x.get_device()
+    value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
+    places = x.data_ptr(), y.data_ptr(), second.data_ptr(), 0
+    arguments = (*places, 0, count, value, address, offset, parameter, 0, 0)
+    if device < 0:
+        cpu.run_kernel(name, dtype, arguments)
+    else:
+        cuda.run_kernel(name, dtype, device, arguments)
+
+
 def launch_into(name: str, x: torch.Tensor, y: torch.Tensor, parameter: float, seed: Seed, offset: int) -> None:
     """Do the same for a y that comes from elsewhere, after a look at whether it is like x."""
     if x.numel() != y.numel() or x.dtype is not y.dtype or x.device != y.device:

@@ -1,5 +1,6 @@
 """One record an op: what it computes, how its masks lie, and what torch has of the kind. Other lists derive from it."""
 
+import itertools
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -36,6 +37,16 @@ class Variant(NamedTuple):
     def seed_at(self, parameter: float, seed: Seed | None) -> Seed | None:
         """Return a given seed; None where one is to be drawn: not where nothing is random, as in native."""
         return 0 if seed is None and parameter == self.deterministic else seed
+
+
+class JoinVariant(NamedTuple):
+    """What a function of two tensors computes, the first of which drops elements."""
+
+    name: str  # as above
+    formula: str
+    functions: tuple[str, ...]
+    kernels: tuple[str, ...]
+    composed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # the same of the first's dropout, by torch
 
 
 def _native(name: str) -> Native:
@@ -129,6 +140,10 @@ BLOCK_KERNELS: Final = ("mask", "dilate_blocks", "masked_scale")
 DROP_BLOCK2D: Final = Variant("drop_block2d", "dropout", functions=("drop_block2d",), kernels=BLOCK_KERNELS)
 DROP_BLOCK3D: Final = Variant("drop_block3d", "dropout", functions=("drop_block3d",), kernels=BLOCK_KERNELS)
 
+DROPOUT_ADD: Final = JoinVariant(
+    "dropout_add", "dropout_add", ("dropout_add",), kernels_of("dropout_add", EACH), composed=torch.add
+)
+
 VARIANTS: Final = (
     DROPOUT,
     BROADCAST_DROPOUT,
@@ -147,8 +162,11 @@ VARIANTS: Final = (
     DROP_BLOCK2D,
     DROP_BLOCK3D,
 )
+JOINS: Final = (DROPOUT_ADD,)
+OPS: Final = frozenset(name for variant in (*VARIANTS, *JOINS) for name in variant.functions)
 
 
 def kernels_for(functions: frozenset[str]) -> frozenset[str]:
     """Return the names of the kernels that some functions run."""
-    return frozenset(kernel for each in VARIANTS if functions.intersection(each.functions) for kernel in each.kernels)
+    used = (each.kernels for each in (*VARIANTS, *JOINS) if functions.intersection(each.functions))
+    return frozenset(itertools.chain.from_iterable(used))

@@ -5,14 +5,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fastdrop._ops.variants import VARIANTS, kernels_for
+from fastdrop._ops.variants import OPS, kernels_for
 from fastdrop.cli import gpu
 from fastdrop_kernels import cache
 from fastdrop_kernels.cuda import cubins
 from fastdrop_kernels.names import KERNELS
 
 NAMES: Final = list(dict.fromkeys(name for name, _ in KERNELS))
-OPS: Final = sorted({op for variant in VARIANTS for op in variant.functions})
 DTYPES: Final = list(dict.fromkeys(dtype for _, dtype in KERNELS))
 CARRY: Final = """
 A machine with this version of fastdrop and no compiler runs them too: copy the folder
@@ -26,9 +25,7 @@ def add_to(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("compile", help="compile CUDA kernels ahead of time")
     parser.description = "Compile CUDA kernels ahead of time, into the cache folder. No GPU is needed."
     parser.add_argument("--arch", required=True, help="the GPUs' architectures, as in sm_80,sm_90")
-    names = (
-        f"all, or some of {', '.join(NAMES)}; or ops, whose kernels they are: {', '.join(OPS)} (default: %(default)s)"
-    )
+    names = f"all, or some of {', '.join(NAMES)}; or ops, whose kernels they are: {', '.join(sorted(OPS))} (default: %(default)s)"
     parser.add_argument("--kernel", default="all", help=names)
     parser.add_argument("--dtype", default="all", help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)")
     parser.set_defaults(run=lambda arguments: run(arguments, parser))
@@ -37,7 +34,7 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Compile what is not in the cache yet, and print where everything is."""
     kernels = ",".join(map(gpu.kernel_name, arguments.kernel.split(",")))
-    named = frozenset(some_of("--kernel", kernels, list(dict.fromkeys([*NAMES, *OPS])), parser))
+    named = frozenset(some_of("--kernel", kernels, list(dict.fromkeys([*NAMES, *sorted(OPS)])), parser))
     names, dtypes = named | kernels_for(named), some_of("--dtype", arguments.dtype, DTYPES, parser)
     with gpu.needing("cuda13", parser):
         for capability in gpu.capabilities(arguments.arch, parser):

@@ -9,6 +9,7 @@ from fastdrop.functional.embedding import embedding_dropout
 from fastdrop.functional.gaussian import gaussian_dropout, gaussian_noise
 from fastdrop.functional.mask import dropout_mask
 from fastdrop.functional.paths import drop_path, stochastic_depth
+from fastdrop.functional.residual import dropout_add
 from fastdrop.functional.variational import variational_dropout
 from fastdrop.functional.words import word_dropout
 
@@ -22,6 +23,7 @@ __all__ = [
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "dropout_add",
     "dropout_mask",
     "embedding_dropout",
     "feature_alpha_dropout",

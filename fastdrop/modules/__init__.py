@@ -8,6 +8,7 @@ from fastdrop.modules.dropout import Dropout
 from fastdrop.modules.embedding import EmbeddingDropout
 from fastdrop.modules.gaussian import GaussianDropout, GaussianNoise
 from fastdrop.modules.paths import DropPath, StochasticDepth
+from fastdrop.modules.residual import DropoutAdd
 from fastdrop.modules.spatial import SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
 from fastdrop.modules.variational import LockedDropout, VariationalDropout
 from fastdrop.modules.words import WordDropout
@@ -22,6 +23,7 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "DropoutAdd",
     "EmbeddingDropout",
     "FeatureAlphaDropout",
     "GaussianDropout",

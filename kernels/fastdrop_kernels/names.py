@@ -10,12 +10,19 @@ REPEATED_ROWS: Final = "repeated_rows_"  # a row of draws, broadcast over a midd
 LAYOUTS: Final = (ELEMENTS, SEGMENTS, REPEATED_ROWS)
 
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
+
+
+def layouts_of(formula: Formula | NormalFormula) -> tuple[str, ...]:
+    """Return the layouts of masks that there are kernels for."""
+    return (ELEMENTS,) if isinstance(formula, NormalFormula) or formula.inputs == 2 else LAYOUTS
+
+
 KERNELS: Final = (  # name, dtype
     *(
         (layout + name, dtype)
         for name, formula in FORMULAS.items()
         if name != "mask"
-        for layout in ((ELEMENTS,) if isinstance(formula, NormalFormula) else LAYOUTS)
+        for layout in layouts_of(formula)
         for dtype in FLOATS
     ),
     ("mask", "bool"),

@@ -85,3 +85,34 @@ def test_kernels_import_no_torch():
 
 def test_the_package_itself_holds_little():
     assert len([path for path in PACKAGES[0].iterdir() if path.name != "__pycache__"]) <= 14
+
+
+QUESTIONS = {  # by which torch is asked who watches, traces, transforms or exports
+    "_are_functorch_transforms_active",
+    "_current_level",
+    "_disable_current_modes",
+    "_dispatch_tls_is_dispatch_key_included",
+    "_get_dispatch_mode",
+    "_get_tracing_state",
+    "_is_functional_tensor",
+    "_is_zerotensor",
+    "_len_torch_dispatch_stack",
+    "is_compiling",
+    "is_dynamo_compiling",
+    "is_exporting",
+    "is_legacy_batchedtensor",
+    "is_tracing",
+}
+
+
+def test_one_file_asks_torch_about_modes():
+    def asks(path: Path) -> bool:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("torch"):
+                if QUESTIONS & {alias.name for alias in node.names}:
+                    return True
+            elif isinstance(node, ast.Attribute) and node.attr in QUESTIONS and ast.unparse(node.value) != "modes":
+                return True
+        return False
+
+    assert {module for module, path in MODULES.items() if asks(path)} == {"fastdrop._ops.modes"}

@@ -21,7 +21,7 @@ from fastdrop_kernels.cpu.intrinsics import address_of, load, pointer, prefetch,
 from fastdrop_kernels.cpu.philox import fill
 from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
 from fastdrop_kernels.formulas import Formula
-from fastdrop_kernels.launch import COUNT, OFFSET, PARAMETER, SEED, START, X, Y
+from fastdrop_kernels.launch import COUNT, OFFSET, PARAMETER, SECOND, SEED, START, X, Y
 
 u64 = np.uint64
 BLOCK: Final = u64(stream.BLOCK)
@@ -48,15 +48,27 @@ def fill_piece(words: Any, first: Any, n: Any, threshold: Any, seed: Any, offset
 
 
 @inlined
+def read_one(x: Any, i: Any, second: Any, widen: Any) -> Any:
+    """Return an element in the compute type."""
+    return widen(load(x, i))
+
+
+@inlined
+def read_two(x: Any, i: Any, second: Any, widen: Any) -> Any:
+    """Return an element and that of a second tensor, in the compute type."""
+    return widen(load(x, i)), widen(load(second, i))
+
+
+@inlined
 def choose(x: Any, y: Any, n: Any, first: Any, arguments: Any) -> None:
     """Write the formula's result of every x to y; an element is kept where its draw is at least `limit`.
 
     Both results are computed and narrowed before one is selected: there is no branch, and LLVM vectorizes the loop.
     """
-    draws, limit, factors, widen, kept, dropped, narrow = arguments
-    which = pointer(draws + first * u64(2), np.uint16)
+    draws, limit, (read, second, storage, itemsize), (factors, widen, kept, dropped, narrow) = arguments
+    which, others = pointer(draws + first * u64(2), np.uint16), pointer(second + first * itemsize, storage)
     for i in range(n):
-        value = widen(load(x, i))
+        value = read(x, i, others, widen)
         if_kept, if_dropped = narrow(kept(value, factors)), narrow(dropped(value, factors))
         store(y, i, if_kept if load(which, i) >= limit else if_dropped)
 
@@ -66,11 +78,13 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
     factors_of, kept, dropped = formula.factors, formula.kept, formula.dropped
     storage, compute, widen, narrow = traits
     itemsize = u64(np.dtype(storage).itemsize)
+    reads_two = formula.inputs == 2
+    read = read_two if reads_two else read_one
 
     def pieces(arguments: Any, first_block: Any, last_block: Any) -> None:
         x_address, y_address, start, count = arguments[X], arguments[Y], arguments[START], arguments[COUNT]
         seed, offset, p = arguments[SEED], arguments[OFFSET], float64_from_bits(arguments[PARAMETER])
-        factors = factors_of(p, compute)
+        results = factors_of(p, compute), widen, kept, dropped, narrow
         p32 = u64(np.rint(p * 2.0**32))
         nontemporal = use_nontemporal(x_address, y_address, count * itemsize, start * itemsize)
         words = stack_words(WORDS_PER_PIECE)
@@ -82,15 +96,19 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
             while first < end:
                 n = min(PIECE - first % PIECE, end - first)
                 x, y = x_address + (first - start) * itemsize, y_address + (first - start) * itemsize
+                second = arguments[SECOND] + (first - start) * itemsize
+                reading = read, second, storage, itemsize
                 if n == PIECE and threshold <= HIGHEST_DRAW:  # a constant count needs no remainder loops
                     for line in range(PIECE * itemsize // LINE):
                         prefetch(x + PREFETCH_DISTANCE + line * LINE)
+                        if reads_two:
+                            prefetch(second + PREFETCH_DISTANCE + line * LINE)
                     fill(words, first // DRAWS_PER_COUNTER, PIECE // DRAWS_PER_COUNTER, seed, offset)
-                    these = draws, limit, factors, widen, kept, dropped, narrow
+                    these = draws, limit, reading, results
                     write(choose, storage, itemsize, x, y, PIECE, nontemporal, these)
                 else:
                     skipped = fill_piece(words, first, n, threshold, seed, offset)
-                    those = draws + skipped * u64(2), limit, factors, widen, kept, dropped, narrow
+                    those = draws + skipped * u64(2), limit, reading, results
                     write(choose, storage, itemsize, x, y, n, nontemporal, those)
                 first += n
 

@@ -10,7 +10,7 @@ from fastdrop_kernels.formulas import FORMULAS, NormalFormula
 from fastdrop_kernels.names import ELEMENTS, REPEATED_ROWS, SEGMENTS, split
 
 for formula in FORMULAS.values():
-    for function in formula[2:]:
+    for function in filter(callable, formula):
         inlined(function)
 
 LOOPS: Final = {ELEMENTS: elementwise.kernel, SEGMENTS: segments.kernel, REPEATED_ROWS: repeated_rows.kernel}

@@ -23,6 +23,7 @@ from fastdrop_kernels.cpu.elementwise import (
     block_threshold,
     choose,
     fill_piece,
+    read_one,
 )
 from fastdrop_kernels.cpu.intrinsics import address_of, prefetch, stack_words
 from fastdrop_kernels.cpu.stores import LINE, use_nontemporal, write
@@ -46,6 +47,7 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
         x_address, y_address = arguments[X] - start * itemsize, arguments[Y] - start * itemsize  # of element 0
         p32 = u64(np.rint(p * 2.0**32))
         factors = factors_of(p, compute)
+        reading, results = (read_one, u64(0), storage, itemsize), (factors, widen, kept, dropped, narrow)
         nontemporal = use_nontemporal(x_address, y_address, count * itemsize, inner * itemsize)
         words = stack_words(WORDS_PER_BLOCK)
         draws = address_of(words)
@@ -70,13 +72,13 @@ def kernel(formula: Formula, dtype: str, traits: DTypeTraits) -> Any:
                         source, target = x + piece * itemsize, y + piece * itemsize
                         for line in range(u64(0), PIECE * itemsize, LINE):
                             prefetch(source + distance + line)
-                        these = draws + (skipped + piece) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        these = draws + (skipped + piece) * u64(2), limit, reading, results
                         write(choose, storage, itemsize, source, target, PIECE, nontemporal, these)
                     if left:
                         x, y = x + (n - left) * itemsize, y + (n - left) * itemsize
                         for line in range(u64(0), left * itemsize, LINE):
                             prefetch(x + distance + line)
-                        those = draws + (skipped + n - left) * u64(2), limit, factors, widen, kept, dropped, narrow
+                        those = draws + (skipped + n - left) * u64(2), limit, reading, results
                         write(choose, storage, itemsize, x, y, left, nontemporal, those)
                 column += n
                 draw += n

@@ -64,18 +64,40 @@ def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
     counters, tiles_per_block = u64(traits.tile // stream.DRAWS_PER_COUNTER), u64(stream.BLOCK // traits.tile)
 
     @inlined
-    def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def one(x: Any, second: Any, place: Any) -> Any:
+        return load_tile(x + place)
+
+    @inlined
+    def two(x: Any, second: Any, place: Any) -> Any:
+        v, w = load_tile(x + place), load_tile(second + place)
+        return (
+            (v[0], w[0]), (v[1], w[1]), (v[2], w[2]), (v[3], w[3]),
+            (v[4], w[4]), (v[5], w[5]), (v[6], w[6]), (v[7], w[7]),
+        )  # fmt: skip
+
+    @inlined
+    def one_element(x: Any, second: Any, place: Any) -> Any:
+        return widen(load(x + place, storage))
+
+    @inlined
+    def two_elements(x: Any, second: Any, place: Any) -> Any:
+        return widen(load(x + place, storage)), widen(load(second + place, storage))
+
+    read_tile, read_element = (two, two_elements) if formula.inputs == 2 else (one, one_element)
+
+    @inlined
+    def of_tile(x: Any, y: Any, second: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         seed, offset, p32 = key
-        values = load_tile(x + tile * (tile_size * itemsize))
+        values = read_tile(x, second, tile * (tile_size * itemsize))
         threshold = block_threshold(tile // tiles_per_block, p32, seed, offset)
         result = results(values, tile * counters, seed, offset, threshold, factors)
         store_tile(y + tile * (tile_size * itemsize), result)
 
     @inlined
-    def of_element(x: Any, y: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_element(x: Any, y: Any, second: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         keep = is_kept(e, key[0], key[1], key[2])
-        value = widen(load(x + e * itemsize, storage))
+        value = read_element(x, second, e * itemsize)
         if_kept, if_dropped = kept(value, factors), dropped(value, factors)
         store(y + e * itemsize, narrow(if_kept if keep else if_dropped))
 
-    return grid.kernel(traits, HIGHEST_P32, of_tile, of_element)
+    return grid.kernel(traits, HIGHEST_P32, of_tile, of_element, formula.inputs)

@@ -47,7 +47,7 @@ def kernel(formula: NormalFormula, traits: DTypeTraits) -> Callable[..., None]:
         return noised(value, normal_of(upper, tail, y, logarithm_of(y)), factors)
 
     @inlined
-    def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_tile(x: Any, y: Any, second: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         one, other = halves(tile)
         v, (a, b, c, d) = load_tile(x + tile * (tile_size * itemsize)), philox4x32(one, key[0], key[1])
         first = (
@@ -60,7 +60,7 @@ def kernel(formula: NormalFormula, traits: DTypeTraits) -> Callable[..., None]:
         store_tile(y + tile * (tile_size * itemsize), first + second)
 
     @inlined
-    def of_element(x: Any, y: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_element(x: Any, y: Any, second: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         value = widen(load(x + e * itemsize, storage))
         store(y + e * itemsize, narrow(result(value, word(e, key[0], key[1]), factors)))
 

@@ -76,11 +76,14 @@ def of_warp(condition: Any) -> Any:
     return cuda.any_sync(ALL_LANES, condition)
 
 
-def kernel(traits: DTypeTraits, highest_p32: int, of_tile: Any, of_element: Any) -> Callable[..., None]:
+def kernel(
+    traits: DTypeTraits, highest_p32: int, of_tile: Any, of_element: Any, inputs: int = 1
+) -> Callable[..., None]:
     """Return the kernel, to be compiled, that calls `of_tile` for every whole tile and `of_element` for the rest.
 
-    Both take (x, y, index, (seed, offset, p32), (scale, shift, fill), repeat, inner): the addresses that element 0 of
-    the stream would have, and the index of the tile or element. highest_p32: above it, `of_tile` is not called.
+    Both take (x, y, second, index, (seed, offset, p32), (scale, shift, fill), repeat, inner): the addresses that
+    element 0 of the stream would have, and the index of the tile or element. highest_p32: above it, `of_tile` is not
+    called; inputs: 2 if second is read.
     """
     compute, itemsize = traits.compute, u64(np.dtype(traits.storage).itemsize)
     tile_size, lockstep, highest = u64(traits.tile), u64(traits.lockstep), u64(highest_p32)
@@ -99,19 +102,22 @@ def kernel(traits: DTypeTraits, highest_p32: int, of_tile: Any, of_element: Any)
         before = first * tile_size - start
         if last < first or p32 > highest or ((x + before * itemsize) | (y + before * itemsize)) & UNALIGNED:
             last = first
+        if inputs == 2 and (second + before * itemsize) & UNALIGNED:
+            last = first
         last -= (last - first) % lockstep
         x -= start * itemsize  # from here on, elements are counted from the stream's beginning
         y -= start * itemsize
+        second -= start * itemsize
 
         tile = first + thread
         while goes_on(tile < last):
-            of_tile(x, y, tile, key, factors, repeat, inner)
+            of_tile(x, y, second, tile, key, factors, repeat, inner)
             tile += threads
 
         in_tiles = (last - first) * tile_size
         i = thread
         while i < count - in_tiles:
-            of_element(x, y, start + (i if i < before else i + in_tiles), key, factors, repeat, inner)
+            of_element(x, y, second, start + (i if i < before else i + in_tiles), key, factors, repeat, inner)
             i += threads
 
     return grid

@@ -33,14 +33,14 @@ def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
         return e // inner // repeat * inner + e % inner
 
     @inlined
-    def of_element(x: Any, y: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_element(x: Any, y: Any, second: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         keep = is_kept(draw_of(e, repeat, inner), key[0], key[1], key[2])
         value = widen(load(x + e * itemsize, storage))
         if_kept, if_dropped = kept(value, factors), dropped(value, factors)
         store(y + e * itemsize, narrow(if_kept if keep else if_dropped))
 
     @inlined
-    def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_tile(x: Any, y: Any, second: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         first = tile * tile_size
         draw = draw_of(first, repeat, inner)
         if draw % DRAWS_PER_COUNTER == u64(0) and first % inner + tile_size <= inner:
@@ -53,6 +53,6 @@ def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
             )
         else:
             for i in range(tile_size):
-                of_element(x, y, first + u64(i), key, factors, repeat, inner)
+                of_element(x, y, second, first + u64(i), key, factors, repeat, inner)
 
     return grid.kernel(traits, HIGHEST_P32, of_tile, of_element)

@@ -35,14 +35,14 @@ def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
         )  # fmt: skip
 
     @inlined
-    def of_element(x: Any, y: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_element(x: Any, y: Any, second: Any, e: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         result = dropped(compute(0), factors)
         if is_kept(e // repeat, key[0], key[1], key[2]):
             result = kept(widen(load(x + e * itemsize, storage)), factors)
         store(y + e * itemsize, narrow(result))
 
     @inlined
-    def of_tile(x: Any, y: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
+    def of_tile(x: Any, y: Any, second: Any, tile: Any, key: Any, factors: Any, repeat: Any, inner: Any) -> None:
         first = tile * tile_size
         segment = first // repeat
         if first + tile_size <= (segment + u64(1)) * repeat:
@@ -53,6 +53,6 @@ def kernel(formula: Formula, traits: DTypeTraits) -> Callable[..., None]:
                 store_tile(y + first * itemsize, (d, d, d, d, d, d, d, d))
         else:
             for i in range(tile_size):
-                of_element(x, y, first + u64(i), key, factors, repeat, inner)
+                of_element(x, y, second, first + u64(i), key, factors, repeat, inner)
 
     return grid.kernel(traits, ANY_P32, of_tile, of_element)

@@ -7,6 +7,7 @@ from fastdrop_kernels.formulas.dropout import DROP, DROPOUT
 from fastdrop_kernels.formulas.formula import IDENTITY, Formula, NormalFormula
 from fastdrop_kernels.formulas.gaussian import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from fastdrop_kernels.formulas.mask import MASK
+from fastdrop_kernels.formulas.residual import DROPOUT_ADD
 
 __all__ = ["FORMULAS", "IDENTITY", "Formula", "NormalFormula"]
 
@@ -20,5 +21,6 @@ FORMULAS: Final[dict[str, Formula | NormalFormula]] = {
         MASK,
         GAUSSIAN_DROPOUT,
         GAUSSIAN_NOISE,
+        DROPOUT_ADD,
     )
 }

@@ -18,6 +18,8 @@ class Formula(NamedTuple):
     factors: Callable[[Any, Any], Any]  # (parameter, compute class) -> (scale, shift, fill), once a call
     kept: Callable[[Any, Any], Any]  # (value, factors) -> result where the element is kept
     dropped: Callable[[Any, Any], Any]  # (value, factors) -> result where it is dropped
+    inputs: int = 1  # 2: value is a pair, of elements of two tensors, the first of which has the draws
+    second_derivative: str = ""  # name of the formula that makes the second tensor's gradient
 
 
 class NormalFormula(NamedTuple):
