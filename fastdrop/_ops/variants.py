@@ -27,7 +27,7 @@ def _native(name: str) -> Native:
     operators = getattr(torch, name), getattr(torch, f"{name}_")
 
     def native(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
-        return operators[inplace](x, p, training)  # type: ignore[no-any-return]
+        return (operators[1] if inplace else operators[0])(x, p, training)  # type: ignore[no-any-return]
 
     return native
 
