@@ -24,10 +24,10 @@ class Variant(NamedTuple):
 
 
 def _native(name: str) -> Native:
-    operators = getattr(torch, name), getattr(torch, f"{name}_")
+    fresh, in_place = getattr(torch, name), getattr(torch, f"{name}_")
 
     def native(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
-        return (operators[1] if inplace else operators[0])(x, p, training)  # type: ignore[no-any-return]
+        return (in_place if inplace else fresh)(x, p, training)  # type: ignore[no-any-return]
 
     return native
 
