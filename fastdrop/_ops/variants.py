@@ -50,10 +50,10 @@ class JoinVariant(NamedTuple):
 
 
 def _native(name: str) -> Native:
-    operators = getattr(torch, name), getattr(torch, f"{name}_")
+    fresh, in_place = getattr(torch, name), getattr(torch, f"{name}_")
 
     def native(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
-        return operators[inplace](x, p, training)  # type: ignore[no-any-return]
+        return (in_place if inplace else fresh)(x, p, training)  # type: ignore[no-any-return]
 
     return native
 
