@@ -15,7 +15,7 @@ from fastdrop._ops import autograd
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import copied_to_strides, counting_strides_of, has_memory, has_strides
-from fastdrop._ops.modes import in_forward_ad, in_transform, is_compiling, is_recorded
+from fastdrop._ops.modes import in_forward_ad, in_trace, in_transform, is_compiling, is_recorded
 from fastdrop._ops.resolve import resolve
 from fastdrop._ops.variants import DROPOUT, JoinVariant
 from fastdrop_kernels.formulas import FORMULAS, Formula
@@ -73,15 +73,15 @@ def _check(name: str, x: Any, second: Any) -> None:
     for tensor in (x, second):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} needs two tensors, but got {type(tensor).__name__}")
+    if in_trace():
+        return  # sizes are tensors there: to compare them would be recorded, or warned of
     if x.shape != second.shape or x.dtype != second.dtype or x.device != second.device:
         one, other = (f"{each.dtype} of shape {tuple(each.shape)} on {each.device}" for each in (x, second))
         raise ValueError(f"{name} needs two tensors of one shape, dtype and device, but got {one} and {other}")
 
 
 def _is_for_kernel(x: torch.Tensor) -> bool:
-    return (
-        autograd.is_for_kernel(x) and not (in_transform() or in_forward_ad() or x.is_neg()) and x.numel() > 0
-    )  # fmt: skip
+    return autograd.is_for_kernel(x) and not (in_transform() or in_forward_ad() or x.is_neg()) and x.numel() > 0
 
 
 def _compute(name: str, x: torch.Tensor, second: torch.Tensor, key: Key) -> torch.Tensor:

@@ -25,7 +25,8 @@ def add_to(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("compile", help="compile CUDA kernels ahead of time")
     parser.description = "Compile CUDA kernels ahead of time, into the cache folder. No GPU is needed."
     parser.add_argument("--arch", required=True, help="the GPUs' architectures, as in sm_80,sm_90")
-    names = f"all, or some of {', '.join(NAMES)}; or ops, whose kernels they are: {', '.join(sorted(OPS))} (default: %(default)s)"
+    ops = f"ops, whose kernels they are: {', '.join(sorted(OPS))}"
+    names = f"all, or some of {', '.join(NAMES)}; or {ops} (default: %(default)s)"
     parser.add_argument("--kernel", default="all", help=names)
     parser.add_argument("--dtype", default="all", help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)")
     parser.set_defaults(run=lambda arguments: run(arguments, parser))

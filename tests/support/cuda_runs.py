@@ -42,6 +42,10 @@ def placed(array: np.ndarray, elements: int) -> np.ndarray:
     return copy
 
 
+def address_of(second: np.ndarray | None) -> int:
+    return 0 if second is None else second.ctypes.data
+
+
 def numbers(name: str, dtype: str, p: float) -> tuple[float, ...]:
     """Return p as the kernels take it."""
     compute = np.float64 if dtype == "float64" else np.float32
@@ -64,6 +68,7 @@ class Run:
         seed_in_memory: bool = False,
         pattern: tuple[int, int] = (0, 0),
         read: int | None = None,
+        second: np.ndarray | None = None,
     ) -> Statistics:
         """Run; x is not written to unless it is y. Every element is read and written once, or the run fails.
 
@@ -73,13 +78,15 @@ class Run:
         memory.add(y, y.ctypes.data)
         if x is not y:
             memory.add(x, x.ctypes.data, readonly=True)
+        if second is not None:
+            memory.add(second, second.ctypes.data, readonly=True)
         seed, address = SEED, 0
         if seed_in_memory:
             seed, address = 1, memory.add(np.array([SEED]), readonly=True)
         args = [
             x.ctypes.data,
             y.ctypes.data,
-            0,
+            address_of(second),
             0,
             start,
             x.size,
@@ -96,12 +103,19 @@ class Run:
         assert memory.touched(y.ctypes.data)[2:] == (y.nbytes, y.nbytes)
         return statistics
 
-    def wanted(self, x: np.ndarray, start: int = 0, p: float = 0.3, pattern: tuple[int, int] = (0, 0)) -> np.ndarray:
+    def wanted(
+        self,
+        x: np.ndarray,
+        start: int = 0,
+        p: float = 0.3,
+        pattern: tuple[int, int] = (0, 0),
+        second: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return what the CPU kernel makes of x."""
         y = np.zeros_like(x)
         address = cpu_kernels.address(self.name, self.dtype)
         place = x.ctypes.data, y.ctypes.data, start, x.size
-        cpu_launch.run_serial(address, launch_of(*place, SEED, signed(OFFSET), p, *pattern))
+        cpu_launch.run_serial(address, launch_of(*place, SEED, signed(OFFSET), p, *pattern, address_of(second)))
         return y
 
 

@@ -1,0 +1,30 @@
+"""GPU kernels that read two tensors, interpreted, beside the CPU's kernels."""
+
+import numpy as np
+import pytest
+from cuda_runs import Run, assert_same, placed, values
+
+NAMES = ["dropout_add"]
+CAPABILITIES = [(8, 0), (9, 0)]  # float32 in blocked and lane-paired arrangement
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_results_are_those_of_the_cpu(name, dtype, capability):
+    run = Run(name, dtype, capability)
+    for n, start in ((2051, 0), (1030, 13)):
+        x, second = placed(values(dtype, n), start % 8), placed(values(dtype, n, seed=1), start % 8)
+        y = placed(np.zeros_like(x), start % 8)
+        run(x, y, start, second=second)
+        assert_same(y, run.wanted(x, start, second=second), dtype)
+
+
+@pytest.mark.parametrize("shift", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+@pytest.mark.parametrize("name", NAMES)
+def test_tensors_that_no_vector_access_fits(name, shift):
+    run = Run(name, "float32", (9, 0))
+    x, second = placed(values("float32", 1500), shift[0]), placed(values("float32", 1500, seed=1), shift[1])
+    y = placed(np.zeros_like(x), shift[2])
+    run(x, y, second=second)
+    assert_same(y, run.wanted(x, second=second), "float32")
