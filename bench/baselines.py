@@ -124,6 +124,7 @@ PAIRS: Final = {
     "variational_dropout": Pair(
         "AWD-LSTM", sequences, lambda x: ours.variational_dropout(x, P, batch_first=True), locked_dropout, None
     ),
+    "dropout_add": Pair("torch", flat, lambda x: ours.dropout_add(x, x, P), lambda x: native.dropout(x, P) + x, 5),
     "drop_path": Pair("timm", matrix, lambda x: ours.drop_path(x, P, True), drop_path, None),
     "drop_block2d": Pair("torchvision", images, lambda x: ours.drop_block2d(x, P, BLOCK_SIZE), drop_block, None),
     "drop_connect": Pair(
