@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from fastdrop._devices.kernels import launch_of_two
+from fastdrop._devices.kernels import has_address, launch_of_two
+from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_key
-from fastdrop._keys.key import Key, Seed
+from fastdrop._keys.key import CountingStrides, Key, Seed
 from fastdrop._ops import autograd
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.dynamo_skip import dynamo_skip
-from fastdrop._ops.layout import copied_to_strides, counting_strides_of, has_memory, has_strides
+from fastdrop._ops.layout import copied_to_strides, counting_strides_of, has_strides
 from fastdrop._ops.modes import in_forward_ad, in_trace, in_transform, is_compiling, is_recorded
 from fastdrop._ops.resolve import resolve
 from fastdrop._ops.variants import DROPOUT, JoinVariant
@@ -62,7 +63,9 @@ def join(
     given, signed_offset = check_key(seed, offset, generator)
     _check(variant.name, x, second)
     if training and 0.0 < p < 1.0 and not is_compiling() and _is_for_kernel(x) and _is_for_kernel(second):
-        key = p, resolve(x, given, generator), signed_offset, counting_strides_of(x), None
+        plain = given is None and generator is None and x.is_cpu  # spares the usual case a call, as in dispatch.py
+        chosen = seeds.draw() if plain else resolve(x, given, generator)
+        key = p, chosen, signed_offset, counting_strides_of(x), None
         recorded = is_recorded(x) or is_recorded(second)
         return (_record if recorded else _compute)(variant.formula, x, second, key)
     return variant.composed(call(DROPOUT, x, p, training, False, None, seed, offset, generator), second)
@@ -86,10 +89,12 @@ def _is_for_kernel(x: torch.Tensor) -> bool:
 
 def _compute(name: str, x: torch.Tensor, second: torch.Tensor, key: Key) -> torch.Tensor:
     p, seed, offset, counted_by, _ = key
-    x, second = (
-        each if has_strides(each, counted_by) and has_memory(each) else copied_to_strides(each, counted_by)
-        for each in (x, second)
-    )
+    x, second = _readable(x, counted_by), _readable(second, counted_by)
     y = torch.empty_like(x)
     launch_of_two(name, x, second, y, p, seed, offset)
     return y
+
+
+def _readable(x: torch.Tensor, counted_by: CountingStrides) -> torch.Tensor:
+    """Return x, or a copy, with memory in the order that elements are counted in."""
+    return x if has_strides(x, counted_by) and has_address(x) else copied_to_strides(x, counted_by)
