@@ -96,9 +96,7 @@ def compiled_files(step: Callable[[], Any]) -> set[pathlib.Path]:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize(
-    "name", ["encoder", "lstm", "cnn", *(pytest.param(f, marks=SLOW) for f in ("transformer", "gpt2"))]
-)
+@pytest.mark.parametrize("name", ["encoder", "lstm", "cnn", *LARGE])
 def test_our_own_functions_are_not_compiled(name, graphs):
     model = build(name)
     inputs = model.draw(2)

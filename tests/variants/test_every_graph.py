@@ -48,7 +48,8 @@ def test_compiled_code_computes_what_eager_code_does(name, backend):
     state = torch.get_rng_state()
     got = seeded(torch.compile(run, backend=backend, fullgraph=True), x)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(got[0] * 2, got[1]), "two calls draw two masks"
+    if case.noise != (1, 1, 1):  # of which two draws may well be the same
+        assert not torch.equal(got[0] * 2, got[1]), "two calls draw two masks"
     for one, other in zip(got, wanted, strict=True):
         assert_same_bits(one, other)
         assert one.stride() == other.stride()
