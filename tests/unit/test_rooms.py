@@ -85,3 +85,8 @@ def test_kernels_import_no_torch():
 
 def test_the_package_itself_holds_little():
     assert len([path for path in PACKAGES[0].iterdir() if path.name != "__pycache__"]) <= 14
+
+
+def test_no_test_imports_another():
+    tests = {path.stem: imported(path) for path in Path(__file__).parents[1].rglob("test_*.py")}
+    assert {name: found & set(tests) for name, found in tests.items() if found & set(tests)} == {}
