@@ -1,6 +1,7 @@
 """ONNX of a training model: the nodes that torch's own modules become."""
 
 import contextlib
+import functools
 import io
 from typing import Any
 
@@ -47,11 +48,19 @@ def ours(layer: type[nn.Module], how: str) -> nn.Module:
     return model
 
 
+def input_of(layer: type[nn.Module]) -> torch.Tensor:
+    return torch.randn(SHAPES.get(layer.__name__[-2:], (4, 6)))
+
+
+@functools.cache
+def torchs_nodes(layer: type[nn.Module]) -> list[tuple[Any, ...]]:
+    return nodes(by_dynamo(nn.Sequential(layer(0.3)), input_of(layer)))
+
+
 @HOW
 @pytest.mark.parametrize("layer", NATIVE)
 def test_nodes_are_those_of_torchs_module(layer, how):
-    x = torch.randn(SHAPES.get(layer.__name__[-2:], (4, 6)))
-    wanted = nodes(by_dynamo(nn.Sequential(layer(0.3)), x))
+    x, wanted = input_of(layer), torchs_nodes(layer)
     assert wanted
     with fastdrop.accelerated() if how == "installed" else contextlib.nullcontext():
         assert nodes(by_dynamo(ours(layer, how), x)) == wanted

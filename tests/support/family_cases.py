@@ -30,7 +30,8 @@ class Case(NamedTuple):
             return x
         if len(self.shape) == 4:
             return x.to(memory_format=torch.channels_last)
-        return x.transpose(1, -1).contiguous().transpose(1, -1)
+        first = 0 if len(self.shape) == 2 else 1
+        return x.transpose(first, -1).contiguous().transpose(first, -1)
 
     @property
     def formula(self) -> str:
