@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_cases import EVERY_SHAPE, P, in_place
+from family_cases import CASES, EVERY_SHAPE, P, in_place
 from graphs import INDUCTOR, MARKS
 from oracle import assert_same_bits
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -113,7 +113,7 @@ class Layer(torch.nn.Module):
         return self.function(x)
 
 
-@every_variant
+@pytest.mark.parametrize("name", list({case.forward: name for name, case in CASES.items()}.values()))
 def test_an_exported_program_with_a_key_has_its_mask(name):
     case = EVERY_SHAPE[name]
     x, call = case.input(), partial(case.function, seed=SEED)
