@@ -1,16 +1,27 @@
-"""Fixtures that test files share."""
+"""Fixtures that test files share, and how the tests are shared out among processes."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads do not spin: other processes need the cores
 
 import pytest
 from standin import Driver, build, load, real_driver_present
 
 if TYPE_CHECKING:
     from fake_torch_cuda import TorchCuda
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process of `-n` a stretch of the tests, as most files have something that is made once a process."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +45,17 @@ def driver(loaded_driver: Driver) -> Iterator[Driver]:
     loaded_driver.raise_error()
 
 
+@pytest.fixture(scope="session")
+def ptx_on_disk() -> Iterator[None]:
+    """Have GPU kernels compiled once, for all processes and runs."""
+    from emulation import ptx_on_disk
+
+    with ptx_on_disk():
+        yield
+
+
 @pytest.fixture
-def cuda(driver: Driver) -> "Iterator[TorchCuda]":
+def cuda(driver: Driver, ptx_on_disk: None) -> "Iterator[TorchCuda]":
     """Have torch see the stand-in's devices, which work as GPUs would."""
     pytest.importorskip("numba_cuda")
     pytest.importorskip("cuda.core")

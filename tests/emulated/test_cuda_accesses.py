@@ -7,7 +7,8 @@ import torch
 
 pytest.importorskip("numba_cuda")
 
-from emulation import ARCHITECTURES, PLAIN, STORAGE, interpreted
+from cuda_cases import ARCHITECTURES, SM90, each, often, parametrized
+from emulation import PLAIN, STORAGE, interpreted
 from ptx import Kernel, Memory
 
 from fastdrop_kernels.cuda.compiler import compile_ptx
@@ -19,7 +20,7 @@ from fastdrop_kernels.formulas import FORMULAS
 
 GRID, THREADS, SEED = 2, 128, 11
 
-architectures = pytest.mark.parametrize("capability", ARCHITECTURES, ids=arch_of)
+OF_16_BITS = [("dropout", "float16"), ("dropout", "bfloat16")]
 
 
 def run(of: Kernel, x: np.ndarray, p: float = 0.5, scale: float = 2.0):
@@ -29,8 +30,7 @@ def run(of: Kernel, x: np.ndarray, p: float = 0.5, scale: float = 2.0):
     return y, of(GRID, THREADS, args, memory)
 
 
-@architectures
-@pytest.mark.parametrize(("name", "dtype"), PLAIN)
+@parametrized(each(PLAIN), often(PLAIN))
 def test_warps_ask_for_whole_sectors(name, dtype, capability):
     """Half of every sector in float64, and in float32 where lanes do not deal it; else no byte that is not wanted."""
     _, statistics = run(interpreted(name, dtype, capability), np.zeros(8192, STORAGE[dtype]))
@@ -49,7 +49,10 @@ def test_every_block_has_its_own_threshold(name, dtype):
     assert np.array_equal(y != 0, mask_reference.keep_mask(np.arange(x.size), 0.3, SEED))
 
 
-@architectures
+@pytest.mark.parametrize(
+    "capability",
+    [pytest.param(each, id=arch_of(each), marks=() if each == SM90 else pytest.mark.slow) for each in ARCHITECTURES],
+)
 def test_float32_dealt_or_not_is_the_same_from_half_the_sectors(capability):
     x = np.random.default_rng(0).standard_normal(5003).astype(np.float32)
     results, sectors = [], []
@@ -63,14 +66,13 @@ def test_float32_dealt_or_not_is_the_same_from_half_the_sectors(capability):
     assert sectors[0] > 1.9 * sectors[1]
 
 
-@architectures
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@parametrized(each(OF_16_BITS), often(OF_16_BITS))
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
-def test_every_16_bit_value_is_scaled_in_float32_and_rounded_once(dtype, p, capability):
+def test_every_16_bit_value_is_scaled_in_float32_and_rounded_once(name, dtype, p, capability):
     bits = np.arange(65536, dtype=np.uint16)
     x = torch.from_numpy(bits.view(np.int16)).view(getattr(torch, dtype))
     scale = float(np.float32(1) / np.float32(1 - p))
-    got, _ = run(interpreted("dropout", dtype, capability), bits, p, scale)
+    got, _ = run(interpreted(name, dtype, capability), bits, p, scale)
     keep = torch.from_numpy(mask_reference.keep_mask(np.arange(65536), p, SEED))
     want = torch.where(keep, x.float() * scale, 0.0).to(x.dtype)
     y = torch.from_numpy(got.view(np.int16)).view(x.dtype)

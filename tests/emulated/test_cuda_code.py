@@ -1,39 +1,29 @@
 """The machine code of the GPU kernels, read for GPUs that nobody here needs to have: what a launch runs."""
 
-import functools
 import pathlib
 import re
 from collections import Counter
 
 import pytest
+from cuda_cases import SM75, SM90, each, often, parametrized
 from cuda_tools import needs_tools
 from emulation import PLAIN
+from machine_code import ACCESSES, BITS, REGISTERS, report
 
 from fastdrop_kernels.cuda import cubins, toolchain
-from fastdrop_kernels.cuda.cubins import arch_of
 from fastdrop_kernels.cuda.disassembly import Access, Code, accesses, called, histogram, local_accesses, parse
-from fastdrop_kernels.cuda.inspect import Resources, inspect, resources, signature
+from fastdrop_kernels.cuda.inspect import Resources, resources, signature
 from fastdrop_kernels.cuda.toolchain import ToolError
 
-SM75, SM80, SM90, SM100 = (7, 5), (8, 0), (9, 0), (10, 0)
-ARCHITECTURES = [SM75, SM80, SM90, SM100]
-BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64, "bool": 8}
-ACCESSES = {"float16": (1, 1), "bfloat16": (1, 1), "float32": (2, 2), "float64": (4, 4), "bool": (0, 1)}
 INSTRUCTIONS = {"float16": 13, "bfloat16": 13, "float32": 12, "float64": 14, "bool": 9}  # of an element, at most
 BFLOAT16_ON_SM75 = 18  # it has no instruction that rounds to bfloat16: integer arithmetic, one value at a time
-REGISTERS = 64  # so that 1024 threads fit into a multiprocessor's 65536
 PARAMETERS = {
     **{name: "u64" for name in ("x", "y", "start", "count", "seed", "seed_address", "offset", "p32")},
     **{name: "f64" for name in ("scale", "shift", "fill")},
     **{name: "u64" for name in ("repeat", "inner")},
 }
 
-cases = pytest.mark.parametrize(
-    ("name", "dtype", "capability"),
-    [(name, dtype, capability) for name, dtype in PLAIN for capability in ARCHITECTURES],
-    ids=lambda value: arch_of(value) if isinstance(value, tuple) else value,
-)
-report = functools.cache(inspect)
+cases = parametrized(each(PLAIN), often(PLAIN))
 
 
 @needs_tools
@@ -104,11 +94,11 @@ def test_entry_and_parameters_are_called_what_they_are(name, dtype, capability):
 
 
 @needs_tools
-@pytest.mark.parametrize(("name", "dtype"), PLAIN)
-def test_what_is_inspected_is_what_is_launched(name, dtype, tmp_path, monkeypatch):
+@cases
+def test_what_is_inspected_is_what_is_launched(name, dtype, capability, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTDROP_CACHE_DIR", str(tmp_path))
-    launched = parse(toolchain.disassemble(cubins.cubin(name, dtype, SM80)))
-    assert launched.instructions == report(name, dtype, SM80).code.instructions
+    launched = parse(toolchain.disassemble(cubins.cubin(name, dtype, capability)))
+    assert launched.instructions == report(name, dtype, capability).code.instructions
 
 
 def assembled(ptx: str) -> tuple[Code, Resources]:

@@ -87,7 +87,7 @@ def test_more_elements_than_a_gpu_has_threads(name, shape):
 
 def test_warmup_loads_all_that_members_take(monkeypatch):
     monkeypatch.setattr(cuda, "_loaded", {})
-    fastdrop.warmup([torch.float32], DEVICE, members="all")
+    fastdrop.warmup([torch.float32], DEVICE, ops="all")
     warm = set(cuda._loaded)
     for case in CASES.values():
         case.results(on_gpu(case.input()), **KEY)
@@ -98,7 +98,7 @@ def test_warmup_loads_all_that_members_take(monkeypatch):
 def test_every_replay_of_a_graph_draws_anew(name):
     case = CASES[name]
     x, side = on_gpu(case.input()).requires_grad_(), torch.cuda.Stream()
-    fastdrop.warmup([torch.float32], DEVICE, members="all")
+    fastdrop.warmup([torch.float32], DEVICE, ops="all")
     with torch.cuda.stream(side):  # what torch itself does only once
         case.results(x)
     side.synchronize()

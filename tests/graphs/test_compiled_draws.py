@@ -46,8 +46,12 @@ NATIVE: dict[str, tuple[Function, tuple[int, ...]]] = {
     "F.feature_alpha_dropout": (lambda x, p: torch.nn.functional.feature_alpha_dropout(x, p, True), IMAGES),
 }
 CASES = [
-    pytest.param(*case, p, size, id=f"{name}, {what}")
-    for what, p, size in [("certain", 1.0, None), ("empty", P, 0), ("empty and certain", 1.0, 0)]
+    pytest.param(*case, p, size, id=f"{name}, {what}", marks=marks)
+    for what, p, size, marks in [
+        ("certain", 1.0, None, ()),
+        ("empty", P, 0, ()),
+        ("empty and certain", 1.0, 0, pytest.mark.slow),
+    ]
     for name, case in (FAMILY | NATIVE).items()
 ]
 

@@ -1,6 +1,7 @@
 """ONNX of a training model: the nodes that torch's own modules become."""
 
 import contextlib
+import functools
 import io
 from typing import Any
 
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own exporter's: of 
 
 SHAPES = {"1d": (2, 3, 5), "2d": (2, 3, 4, 5), "3d": (2, 3, 4, 5, 2)}
 NATIVE = [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout]
-HOW = pytest.mark.parametrize("how", ["built", "replaced", "installed"])
+HOWS = ("built", "replaced", "installed")
+HOW = pytest.mark.parametrize("how", HOWS)
 
 
 def nodes(graph: Any) -> list[tuple[Any, ...]]:
@@ -47,11 +49,25 @@ def ours(layer: type[nn.Module], how: str) -> nn.Module:
     return model
 
 
-@HOW
-@pytest.mark.parametrize("layer", NATIVE)
+def input_of(layer: type[nn.Module]) -> torch.Tensor:
+    return torch.randn(SHAPES.get(layer.__name__[-2:], (4, 6)))
+
+
+@functools.cache
+def torchs_nodes(layer: type[nn.Module]) -> list[tuple[Any, ...]]:
+    return nodes(by_dynamo(nn.Sequential(layer(0.3)), input_of(layer)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "how"),
+    [
+        pytest.param(layer, how, marks=() if (i + j) % 3 == 0 else pytest.mark.slow)  # an export takes seconds
+        for i, layer in enumerate(NATIVE)
+        for j, how in enumerate(HOWS)
+    ],
+)
 def test_nodes_are_those_of_torchs_module(layer, how):
-    x = torch.randn(SHAPES.get(layer.__name__[-2:], (4, 6)))
-    wanted = nodes(by_dynamo(nn.Sequential(layer(0.3)), x))
+    x, wanted = input_of(layer), torchs_nodes(layer)
     assert wanted
     with fastdrop.accelerated() if how == "installed" else contextlib.nullcontext():
         assert nodes(by_dynamo(ours(layer, how), x)) == wanted

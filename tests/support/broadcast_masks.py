@@ -28,18 +28,6 @@ def values(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
 
 
-def check_derivatives(f: Drop, x: torch.Tensor) -> None:
-    """Check a linear f with a fixed key: first and second derivatives, forward and backward, with torch.func too."""
-    x = x.detach().double().requires_grad_()
-    assert torch.autograd.gradcheck(f, x, check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(f, x)
-    tangent = torch.ones_like(x)
-    wanted = f(tangent)
-    assert torch.equal(torch.func.grad(lambda z: f(z).sum())(x.detach()), wanted)
-    assert torch.equal(torch.func.jvp(f, (x.detach(),), (tangent,))[1], wanted)
-    assert torch.equal(torch.func.vmap(f)(torch.stack([tangent, 2 * tangent])), torch.stack([wanted, 2 * wanted]))
-
-
 def check_graphs(f: Drop, x: torch.Tensor) -> None:
     """Check that f with a fixed key is one graph without a break, forward and backward, with eager code's masks."""
     x = x.detach().requires_grad_()

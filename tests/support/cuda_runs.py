@@ -1,7 +1,7 @@
 """GPU kernels, interpreted, on arrays whose place in memory is known, and what the CPU's kernels make of the same."""
 
 import numpy as np
-from emulation import interpreted
+from emulation import STORAGE, interpreted
 from launches import launch_of
 from ptx import Memory, Statistics
 
@@ -12,6 +12,9 @@ from fastdrop_kernels.names import split
 GRID, THREADS = 3, 64  # fewer threads than most cases have tiles: each goes through its loops more than once
 SEED, OFFSET = 0x7EDCBA98_76543210, 2**63 + 7
 PLACE = 64  # bytes to a boundary where every access is aligned
+LENGTHS = (1, 2, 7, 8, 9, 15, 16, 17, 31, 250, 256, 263, 1023, 1025, 5003)
+STARTS = (0, 1, 7, 8, 1021, 8 * 2**32 - 16, 2**40 + 5)
+ALIGNMENTS = ((1, 0, 0), (0, 1, 0), (3, 3, 0), (0, 0, 3), (5, 6, 7), (0, 0, 8))  # elements of x and y, start
 
 
 def signed(value: int) -> int:
@@ -128,3 +131,35 @@ def assert_same(got: np.ndarray, wanted: np.ndarray, dtype: str) -> None:
     bits = f"u{got.itemsize}"
     differ = (got.view(bits) != wanted.view(bits)) & ~(is_nan(got, dtype) & is_nan(wanted, dtype))
     assert not differ.any(), f"elements {np.flatnonzero(differ)[:4]}: {got[differ][:4]}, not {wanted[differ][:4]}"
+
+
+def check_lengths(run: Run) -> None:
+    """Check every length, from every start, with memory aligned as the stream is: heads, whole tiles and tails."""
+    for case, n in enumerate(LENGTHS):
+        start = STARTS[case % len(STARTS)]
+        x = placed(values(run.dtype, n, n), start % 16)
+        y = placed(np.zeros_like(x), start % 16)
+        run(x, y, start)
+        assert_same(y, run.wanted(x, start), run.dtype)
+
+
+def check_alignments(run: Run) -> None:
+    """Check memory that lies otherwise than the stream, and otherwise for x than for y."""
+    for of_x, of_y, start in ALIGNMENTS:
+        x, y = placed(values(run.dtype, 700), of_x), placed(np.zeros(700, STORAGE[run.dtype]), of_y)
+        run(x, y, start)
+        assert_same(y, run.wanted(x, start), run.dtype)
+
+
+def check_beyond_32_bits(run: Run) -> None:
+    """Check one block of a launch on 2**36 elements, with no memory but where this block works."""
+    per_block = THREADS * (16 if run.dtype == "bool" else 8)
+    block = 2**36 // per_block - 1  # the last
+    x, y = placed(values(run.dtype, per_block), 0), placed(np.zeros(per_block, STORAGE[run.dtype]), 0)
+    memory, before = Memory(), block * x.nbytes
+    memory.add(x, x.ctypes.data, readonly=True)
+    memory.add(y, y.ctypes.data)
+    key = SEED, 0, signed(OFFSET), *numbers(run.name, run.dtype, 0.3), 0, 0
+    args = [x.ctypes.data - before, y.ctypes.data - before, 0, 2**36 + 5, *key]
+    run.kernel(2**31 - 1, THREADS, args, memory, blocks=[block])
+    assert_same(y, run.wanted(x, block * per_block), run.dtype)

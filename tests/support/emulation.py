@@ -2,15 +2,21 @@
 
 import ctypes
 import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Final
+from unittest import mock
 
 import numpy as np
 from ptx import Kernel, Memory
 from standin import GPUS, Launch
 
-from fastdrop_kernels.cuda import cubins
+from fastdrop_kernels import cache
+from fastdrop_kernels.cuda import cubins, inspect
 from fastdrop_kernels.names import KERNELS
 
-ARCHITECTURES = ((7, 5), (8, 0), (9, 0), (10, 0))
 PLAIN = [(name, dtype) for name, dtype in KERNELS if name in ("dropout", "mask")]
 STORAGE = {  # dtype of a kernel: NumPy's for the same bytes, with bfloat16 as its bits
     "bool": np.uint8,
@@ -19,6 +25,31 @@ STORAGE = {  # dtype of a kernel: NumPy's for the same bytes, with bfloat16 as i
     "float32": np.float32,
     "float64": np.float64,
 }
+
+
+FOLDER: Final = str(cache.user_cache_folder().parent)  # as long as no test has changed the environment
+compile_ptx: Final = cubins.ptx
+
+
+@functools.cache
+def kept_ptx(name: str, dtype: str, capability: cubins.Capability) -> str:
+    """Return a kernel's PTX, kept on disk under a name of all that made it: it takes seconds to compile."""
+    subfolder = f"ptx-{cache.digest('cpu', metadata.version('numba-cuda'), metadata.version('numba'))}"
+    file = cubins.cubin_name(name, dtype, capability).replace("cubin", "ptx")
+    with mock.patch.dict(os.environ, FASTDROP_CACHE_DIR=FOLDER), cache.tolerated():
+        kept = cache.read(subfolder, file)
+        if kept is None:
+            kept = compile_ptx(name, dtype, capability).encode()
+            cache.write(subfolder, file, kept)
+        return kept.decode()
+    return compile_ptx(name, dtype, capability)
+
+
+@contextmanager
+def ptx_on_disk() -> Iterator[None]:
+    """Have the PTX of each kernel compiled once, for all processes and runs of the tests."""
+    with mock.patch.object(cubins, "ptx", kept_ptx), mock.patch.object(inspect, "ptx", kept_ptx):
+        yield
 
 
 @functools.cache

@@ -15,7 +15,11 @@ from fastdrop_kernels.cuda.compiler import link
 from fastdrop_kernels.cuda.cubins import arch_of
 
 N, SEED = 50_003, 11
-CASES = [(dtype, capability) for dtype in ("float32", "bfloat16") for capability in ((8, 0), (9, 0))]
+CASES = [
+    pytest.param(dtype, capability, marks=pytest.mark.slow if (dtype, capability) == ("bfloat16", (8, 0)) else ())
+    for dtype in ("float32", "bfloat16")
+    for capability in ((8, 0), (9, 0))
+]
 
 
 def run(of: Kernel, dtype: str, grid: int, threads: int) -> np.ndarray:

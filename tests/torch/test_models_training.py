@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import torch
 from functorch.compile import make_boxed_func
-from real_models import DROPOUTS, WAYS, all_models, all_ways, build, gradients, losses, on_one_thread, task
+from real_models import DROPOUTS, WAYS, all_ways, build, gradients, losses, on_one_thread, task
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.convert_frame import register_bytecode_hook
 
@@ -19,9 +19,10 @@ import fastdrop
 
 pytestmark = on_one_thread
 
-STEPS: Final = 200
-NATIVE_SEEDS, OUR_SEEDS = range(4), range(100, 102)
+STEPS: Final = 60
+NATIVE_SEEDS, OUR_SEED = range(4), 100
 T: Final = 12.92  # Student's t with 3 degrees of freedom, for 4 native seeds: beyond it once in a thousand times
+LARGE: Final = [pytest.param(name, marks=pytest.mark.slow) for name in ("transformer", "gpt2")]
 COMPILED: Final = ("encoder", "transformer", "gpt2", "cnn")  # Dynamo takes no LSTM
 
 
@@ -45,8 +46,7 @@ def native_band(name: str) -> tuple[float, float]:
 @all_ways
 def test_training_reaches_natives_loss(name, way):
     low, high = native_band(name)
-    for seed in OUR_SEEDS if way == "installed" else OUR_SEEDS[:1]:
-        assert low < final_loss(name, seed, way) < high
+    assert low < final_loss(name, OUR_SEED, way) < high
 
 
 # torch.compile
@@ -96,7 +96,7 @@ def compiled_files(step: Callable[[], Any]) -> set[pathlib.Path]:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@all_models
+@pytest.mark.parametrize("name", ["encoder", "lstm", "cnn", *LARGE])
 def test_our_own_functions_are_not_compiled(name, graphs):
     model = build(name)
     inputs = model.draw(2)

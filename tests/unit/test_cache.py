@@ -2,6 +2,8 @@
 
 import enum
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,32 +17,58 @@ from fastdrop_kernels.cpu import dilate, launch
 from fastdrop_kernels.cpu.code_cache import CodeCache
 
 WARM = """
-import json, torch, fastdrop
-from fastdrop_kernels.cpu import compiler, registry, launch
+import json, torch
+from numba.core import event
+with event.install_recorder("numba:compile") as compiled:
+    import fastdrop
+    at_import = len(compiled.buffer)
+    fastdrop.warmup([torch.float32, torch.float16])
+    by_warmup = len(compiled.buffer)
+from fastdrop_kernels.cpu import compiler, launch
 torch.set_num_threads(2)
-fastdrop.warmup()
 fastdrop.functional.dropout(torch.ones(100_000), 0.5, seed=1)
 hits = {name: callback.cache_hits for name, callback in compiler._callbacks.items()}
 entries = {"run_serial": launch.run_serial, "run_parallel": launch.run_parallel}
 hits |= {name: sum(entry.stats.cache_hits.values()) for name, entry in entries.items()}
-print(json.dumps(hits))
+print(json.dumps([at_import, by_warmup, hits]))
 """
 
 
-def test_second_process_compiles_nothing(tmp_path):
-    first = json.loads(run_python(WARM, FASTDROP_CACHE_DIR=str(tmp_path)))
-    assert len(first) == 8 and set(first.values()) == {0}, first
-    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    second = json.loads(run_python(WARM, FASTDROP_CACHE_DIR=str(tmp_path)))
-    assert set(second.values()) == {1}, second
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
+class Cold(NamedTuple):
+    """A cache that a process has filled which found it empty, and what it compiled."""
+
+    folder: Path
+    at_import: int
+    by_warmup: int
+    hits: dict[str, int]  # of what it uses, how much it took from the cache
 
 
-def test_every_function_and_signature_has_a_file_of_its_own(tmp_path):
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Cold:
+    folder = tmp_path_factory.mktemp("cold")
+    return Cold(folder, *json.loads(run_python(WARM, FASTDROP_CACHE_DIR=str(folder))))
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_import_compiles_nothing_and_warmup_does(cold):
+    assert cold.at_import == 0 < cold.by_warmup
+
+
+def test_second_process_compiles_nothing(cold):
+    assert len(cold.hits) == 6 and set(cold.hits.values()) == {0}, cold
+    before = files(cold.folder)
+    at_import, by_warmup, hits = json.loads(run_python(WARM, FASTDROP_CACHE_DIR=str(cold.folder)))
+    assert at_import == by_warmup == 0
+    assert hits == dict.fromkeys(cold.hits, 1)
+    assert files(cold.folder) == before
+
+
+def test_every_function_and_signature_has_a_file_of_its_own(cold):
     """So two processes that write at once write different files, or the same content."""
-    names = json.loads(run_python(WARM, FASTDROP_CACHE_DIR=str(tmp_path)))
-    files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(file.rsplit("-", 1)[0] for file in files) == sorted(names)
+    assert sorted(path.name.rsplit("-", 1)[0] for path in files(cold.folder)) == sorted(cold.hits)
     code = CodeCache("run_serial")
     assert code.file((types.int64,)) != code.file((types.boolean,)) != CodeCache("go").file((types.boolean,))
 
@@ -105,19 +133,6 @@ print(fastdrop.functional.dropout(torch.ones(8), 0.5, seed=0).tolist())
     out = run_python(code, FASTDROP_CACHE_DIR=folder.format(file=blocked))
     assert out == "[2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]"
     assert blocked.read_text() == "not a folder"
-
-
-def test_import_compiles_nothing_and_warmup_does(tmp_path):
-    code = """
-import torch
-from numba.core import event
-with event.install_recorder("numba:compile") as compiled:
-    import fastdrop
-    at_import = len(compiled.buffer)
-    fastdrop.warmup([torch.float32])
-print(at_import, len(compiled.buffer) > 0)
-"""
-    assert run_python(code, FASTDROP_CACHE_DIR=str(tmp_path)) == "0 True"
 
 
 def test_numbas_own_settings_are_left_alone():

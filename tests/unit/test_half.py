@@ -53,21 +53,19 @@ def test_every_half_every_tie_and_both_neighbours_are_narrowed_as_torch_does():
     assert np.array_equal(ours, expected)
 
 
-@pytest.mark.parametrize("exponent", range(256))
-def test_every_exponent_is_narrowed_as_torch_does(exponent):
+def test_every_exponent_is_narrowed_as_torch_does():
     """Zero, subnormal, normal, too large, infinite, NaN with all kinds of payload."""
-    fraction = np.random.default_rng(exponent).integers(0, 1 << 23, 20_000, dtype=np.uint32)
     powers = np.uint32(1) << np.arange(23, dtype=np.uint32)
-    fraction = np.concatenate([fraction, powers, powers - 1, np.uint32((1 << 23) - 1) - powers])
-    positive = np.uint32(exponent << 23) | fraction
-    ours, expected = narrowed(np.concatenate([positive, positive | np.uint32(1 << 31)]))
-    assert np.array_equal(ours, expected)
+    for exponent in range(256):
+        fraction = np.random.default_rng(exponent).integers(0, 1 << 23, 20_000, dtype=np.uint32)
+        fraction = np.concatenate([fraction, powers, powers - 1, np.uint32((1 << 23) - 1) - powers])
+        positive = np.uint32(exponent << 23) | fraction
+        ours, expected = narrowed(np.concatenate([positive, positive | np.uint32(1 << 31)]))
+        assert np.array_equal(ours, expected), exponent
 
 
 CODE = """
 import hashlib, torch, torch.nn.functional as F, fastdrop
-from fastdrop_kernels.cpu import registry
-fastdrop.warmup()
 x = torch.cat([torch.randn(40_000, generator=torch.Generator().manual_seed(0)), torch.tensor([65504.0, 6e-8, -0.0])])
 x = x.half().requires_grad_()
 results = []

@@ -77,7 +77,7 @@ import threading, time, torch
 from torch import nn
 import fastdrop
 
-SECONDS = 3
+SECONDS = 1.5
 torch.set_num_threads(1)
 end, failures, seen = time.monotonic() + SECONDS, [], set()
 script = torch.jit.script(nn.Sequential(nn.Identity(), nn.Dropout(0.5)))

@@ -1,27 +1,14 @@
 """The CPU kernels by themselves, without torch's layers, against the NumPy reference."""
 
+import itertools
+
 import mask_reference
 import numpy as np
 import pytest
 import torch
-from launches import launch_of
+from cpu_runs import GUARD, SIZES, STARTS, run
 
-from fastdrop_kernels.cpu import launch
-from fastdrop_kernels.cpu.registry import address
-
-SIZES = [1, 2, 7, 8, 9, 63, 127, 128, 129, 1000, 1023, 1024, 1025, 3333]
-STARTS = [0, 1, 5, 8, 127, 1000, 1023, 8 * 2**32 - 16, 2**40 + 5]
 SPECIAL = [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 3e38, -6e4, 6e-8, 1.0, -1.0]
-GUARD = 0xA5
-
-
-def signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
-
-
-def run(name: str, dtype: str, x: np.ndarray, y: np.ndarray, start=0, seed=7, offset=0, p=0.1) -> None:
-    key = signed(seed), signed(offset), p
-    launch.run_serial(address(name, dtype), launch_of(x.ctypes.data, y.ctypes.data, start, x.size, *key))
 
 
 def expected(x: np.ndarray, start=0, seed=7, offset=0, p=0.1) -> np.ndarray:
@@ -38,13 +25,11 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("n", SIZES)
-def test_every_length_from_every_start(dtype, n):
-    x = np.random.default_rng(n).standard_normal(n).astype(dtype)
-    for start in STARTS:
-        y = np.full(n, 77, dtype)
+def test_every_length_from_every_start(dtype):
+    for n, start in itertools.product(SIZES, STARTS):
+        x, y = np.random.default_rng(n).standard_normal(n).astype(dtype), np.full(n, 77, dtype)
         run("dropout", dtype, x, y, start=start, seed=2**64 - 1 - n, offset=2**63 + start, p=0.3)
-        assert same_bits(y, expected(x, start, 2**64 - 1 - n, 2**63 + start, 0.3)), start
+        assert same_bits(y, expected(x, start, 2**64 - 1 - n, 2**63 + start, 0.3)), (n, start)
 
 
 @pytest.mark.parametrize("p", [2**-40, 1e-9, 1e-5, 0.1, 0.5, 0.9, 1 - 1e-5, 1 - 2**-33, 1.0])

@@ -1,5 +1,6 @@
 """Gaussian noise on the CPU, without torch's layers: the numbers, and the kernels that use them."""
 
+import itertools
 import math
 
 import mask_reference
@@ -7,7 +8,7 @@ import normal_reference
 import numba
 import numpy as np
 import pytest
-from test_kernels import GUARD, SIZES, STARTS, run, signed
+from cpu_runs import GUARD, SIZES, STARTS, run, signed
 
 from fastdrop_kernels.cpu import registry
 from fastdrop_kernels.cpu.gaussian import transform
@@ -96,10 +97,9 @@ def assert_noisy(name: str, dtype: str, x, y, p: float, start: int, seed: int, o
 
 @dtypes
 @names
-@pytest.mark.parametrize("n", SIZES)
-def test_every_length_from_every_start(name, dtype, n):
-    x = values(dtype, n, n)
-    for start in STARTS:
+def test_every_length_from_every_start(name, dtype):
+    for n, start in itertools.product(SIZES, STARTS):
+        x = values(dtype, n, n)
         y, seed, offset = np.full_like(x, 77), 2**64 - 1 - n, 2**63 + start
         run(name, dtype, x, y, start=start, seed=seed, offset=offset, p=0.3)
         assert_noisy(name, dtype, x, y, 0.3, start, seed, offset)

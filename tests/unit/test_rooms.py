@@ -116,3 +116,8 @@ def test_one_file_asks_torch_about_modes():
         return False
 
     assert {module for module, path in MODULES.items() if asks(path)} == {"fastdrop._ops.modes"}
+
+
+def test_no_test_imports_another():
+    tests = {path.stem: imported(path) for path in Path(__file__).parents[1].rglob("test_*.py")}
+    assert {name: found & set(tests) for name, found in tests.items() if found & set(tests)} == {}

@@ -69,46 +69,6 @@ def test_mean_and_variance(name):
 
 
 @every_member
-def test_derivatives(name):
-    x = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
-
-    def call(x):
-        return MEMBERS[name](x, P, seed=SEED, offset=OFFSET)
-
-    assert torch.autograd.gradcheck(call, x, check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(call, x)
-    slope = call(torch.ones_like(x)) if name == "dropout" else torch.ones_like(x)
-    assert_same_bits(torch.autograd.grad(call(x).sum(), x)[0], slope)
-    assert_same_bits(torch.func.jacrev(call)(x).reshape(40, 40), slope.flatten().diag())
-    assert_same_bits(torch.func.jvp(call, (x,), (torch.ones_like(x),))[1], slope)
-    rows = torch.randn(6, 5, 8, dtype=torch.float64)
-    assert_same_bits(torch.vmap(call)(rows), torch.stack([call(row) for row in rows]))
-
-
-@every_member
-def test_nothing_is_kept_for_the_backward(name):
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        MEMBERS[name](torch.ones(40, requires_grad=True), 0.5, seed=1)
-    assert kept == []
-
-
-@every_member
-def test_compiled_as_eager(name):
-    x = torch.randn(70, 30, requires_grad=True)
-
-    def call(x):
-        return MEMBERS[name](x, P) + MEMBERS[name](x, P)
-
-    torch.manual_seed(4)
-    eager = call(x)
-    torch.manual_seed(4)
-    y = torch.compile(call, fullgraph=True)(x)
-    assert_same_bits(y, eager)
-    assert_same_bits(*(torch.autograd.grad(each.pow(2).sum(), x)[0] for each in (y, eager)))
-
-
-@every_member
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_by_torchs_operators_it_is_the_same_noise(name, dtype):
     x = torch.randn(400).to(dtype)
