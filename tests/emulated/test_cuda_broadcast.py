@@ -41,7 +41,7 @@ of_dropout = parametrized([kernel for kernel in IN_TURN if kernel[0] in EVERY_DT
 
 
 def patterns(name: str) -> list[tuple[int, int]]:
-    return RUNS if name.startswith("runs") else ROWS if name.startswith("rows") else [(0, 0)]
+    return RUNS if name.startswith("segments") else ROWS if name.startswith("repeated_rows") else [(0, 0)]
 
 
 def keep(n: int, start: int, p: float, pattern: tuple[int, int]) -> np.ndarray:
@@ -57,18 +57,18 @@ def test_every_kernel_gives_the_cpus_bits_and_reads_no_run_that_is_dropped(name,
         for n, start, p in [(1, 7, 0.5), (250, 0, 0.3), (1003, 8 + 5 * case, 0.6), (77, 3, 1.0), (300, 2**40 + 5, 0.3)]:
             x = placed(values(dtype, n, n), start % 16)
             y = placed(np.zeros_like(x), start % 16)
-            read = int(keep(n, start, p, pattern).sum()) * x.itemsize if name.startswith("runs") else None
+            read = int(keep(n, start, p, pattern).sum()) * x.itemsize if name.startswith("segments") else None
             run(x, y, start, p, pattern=pattern, read=read)
             assert_same(y, run.wanted(x, start, p, pattern), dtype)
 
 
 @of_dropout
 def test_the_mask_is_the_references(name, dtype, capability):
-    n, start, pattern = 3000, 2**33 + 16, (5, 1) if name.startswith("runs") else (3, 24)
+    n, start, pattern = 3000, 2**33 + 16, (5, 1) if name.startswith("segments") else (3, 24)
     x = placed(np.ones(n, np.uint16) * 0x3F80 if dtype == "bfloat16" else np.ones(n, STORAGE[dtype]), 0)
     y = placed(np.zeros_like(x), 0)
     kept = keep(n, start, 0.7, pattern)
-    read = int(kept.sum()) * x.itemsize if name.startswith("runs") else None
+    read = int(kept.sum()) * x.itemsize if name.startswith("segments") else None
     Run(name, dtype, capability)(x, y, start, 0.7, pattern=pattern, read=read)
     assert np.array_equal(y != 0, kept)
 
