@@ -92,6 +92,6 @@ def route_mask(
     """Return a mask for x, of a given or a fresh seed, made by whoever is to."""
     if seed is None and generator is None and is_exported():
         return by_torchs_draws()
-    if in_graph() or (in_transform() and not isinstance(seed, int)):  # a tensor may be one of a batch
+    if in_graph() or in_transform():  # where a seed may be one of a batch
         return by_operator(draw_in_graph(generator, x) if seed is None else library.as_tensor(seed))
     return by_kernel(resolve(x, seed, generator))
