@@ -6,7 +6,7 @@ torch's own, but calls of an operator that drew inside, which would then share o
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch._functorch.utils import enable_single_level_autograd_function
@@ -18,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from fastdrop._devices.kernels import PLAIN, has_kernel
 from fastdrop._keys import seeds as _seeds
-from fastdrop._keys.arguments import check_noise_shape, check_probability, check_range, check_seed
+from fastdrop._keys.arguments import check_noise_shape, check_probability, check_range, check_seed, cut
 from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import decompose, draws, inductor_fallbacks, modes, native
 from fastdrop._ops.autograd import over_rows
@@ -27,7 +27,13 @@ from fastdrop._ops.layout import compute, copied_to_strides, counting_strides_of
 from fastdrop._ops.modes import is_exported
 from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
-from fastdrop_kernels.formulas import FORMULAS, IDENTITY
+from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
+
+OF_ONE_TENSOR: Final = tuple(  # formulas that the operator computes
+    name
+    for name, formula in FORMULAS.items()
+    if isinstance(formula, NormalFormula) or (formula.inputs == 1 and name != "mask")
+)
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
@@ -74,6 +80,13 @@ def drop(
     return x.copy_(y) if inplace else y
 
 
+def check_formula(formula: str) -> str:
+    """Return the name of a formula of one tensor, or raise: a kernel of two would read where no second one is."""
+    if formula not in OF_ONE_TENSOR:
+        raise ValueError(f"formula has to be one of {', '.join(OF_ONE_TENSOR)}, but got {cut(formula)}")
+    return formula
+
+
 def as_tensor(seed: int | torch.Tensor) -> torch.Tensor:
     """Return a seed as the graph can hold it."""
     if not modes.is_compiling() and type(seed) in PLAIN and modes.in_fake_mode():
@@ -90,6 +103,7 @@ def _dropout(
     """Return the formula's result, like x in memory, or in memory of the strides that elements are counted by."""
     check_probability(p)
     check_seed(seed)
+    check_formula(formula)
     if noise_shape is not None:
         counted_by, noise_shape = None, check_noise_shape(noise_shape, x.shape)
     elif strides is None or tuple(strides) == x.stride():
@@ -149,7 +163,7 @@ class OperatorFunction(_SingleLevelFunction):
     ) -> torch.Tensor:  # fmt: skip
         """Return the operator's result."""
         counted_by = None if noise_shape is not None else strides or _counted_by(x)
-        ctx.p, ctx.rest = p, (offset, counted_by, noise_shape, FORMULAS[formula].derivative)
+        ctx.p, ctx.rest = p, (offset, counted_by, noise_shape, FORMULAS[check_formula(formula)].derivative)
         ctx.save_for_backward(seed)
         ctx.save_for_forward(seed)
         # A level of torch.func further out records below this one, and a Function's forward would forbid it.

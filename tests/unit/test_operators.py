@@ -126,3 +126,11 @@ def test_operators_check_their_arguments(call, error, text):
 def test_mask_operator_at_the_end_of_the_stream():
     wanted = dropout_mask(4, P, seed=3, start=2**63 - 4)
     assert torch.equal(mask_operator([2, 2], P, tensor(3), 0, 2**63 - 4), wanted.reshape(2, 2))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("formula", ["dropout_add", "mask", "relu"])
+def test_formulas_that_the_operator_does_not_compute(formula, grad):
+    x = torch.ones(8, requires_grad=grad)
+    with pytest.raises(ValueError, match=f"formula has to be one of dropout, .*, but got {formula}"):
+        torch.ops.fastdrop.dropout(x, 0.5, torch.tensor(1), formula=formula)

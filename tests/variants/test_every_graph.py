@@ -87,7 +87,7 @@ def test_one_graph_for_all_sizes(name):
     assert len(counts) == 1
 
 
-@pytest.mark.parametrize("name", [name for name, case in EVERY_SHAPE.items() if case.noise])
+@pytest.mark.parametrize("name", [name for name, case in EVERY_SHAPE.items() if case.noise and name != "dropout_add"])
 def test_operator(name):
     case = EVERY_SHAPE[name]
     noise = None if case.noise == case.shape else case.noise
