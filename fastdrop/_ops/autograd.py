@@ -145,7 +145,9 @@ def is_for_kernel(x: torch.Tensor) -> bool:
 
     Each run of a checkpoint asks anew, and each derivative: one may be watched by a mode where the other is not.
     """
-    return has_kernel(x) and not (in_dispatch_mode_or_trace() or is_compiling() or is_legacy_batch(x))
+    if is_compiling():  # Dynamo, which traces this, knows none of the other questions
+        return False
+    return has_kernel(x) and not (in_dispatch_mode_or_trace() or is_legacy_batch(x))
 
 
 def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:

@@ -16,7 +16,7 @@ from fastdrop._ops import autograd
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import copied_to_strides, counting_strides_of, has_strides
-from fastdrop._ops.modes import in_forward_ad, in_trace, in_transform, is_compiling, is_recorded
+from fastdrop._ops.modes import in_forward_ad, in_trace, in_transform, is_recorded
 from fastdrop._ops.resolve import resolve
 from fastdrop._ops.variants import DROPOUT, JoinVariant
 from fastdrop_kernels.formulas import FORMULAS, Formula
@@ -62,7 +62,7 @@ def join(
     """Return a variant's result for two tensors; p is checked."""
     given, signed_offset = check_key(seed, offset, generator)
     _check(variant.name, x, second)
-    if training and 0.0 < p < 1.0 and not is_compiling() and _is_for_kernel(x) and _is_for_kernel(second):
+    if training and 0.0 < p < 1.0 and _is_for_kernel(x) and _is_for_kernel(second):
         plain = given is None and generator is None and x.is_cpu  # spares the usual case a call, as in dispatch.py
         chosen = seeds.draw() if plain else resolve(x, given, generator)
         key = p, chosen, signed_offset, counting_strides_of(x), None
