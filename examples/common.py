@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 
 
 def options(text: str | None, seeds: int = 0) -> argparse.ArgumentParser:
-    """Return a parser of the options that every example has; `text` is its docstring, and 0 seeds mean that it has no use for any."""
+    """Return a parser of the options that all examples have; `text` is the docstring, 0 is for those without seeds."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few seconds: all steps, but too short to learn from")
     if seeds:
@@ -107,7 +107,7 @@ def training(
     criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.nn.functional.cross_entropy,
 ) -> Iterator[int]:
     """Train, and after each step yield its number: who iterates can look at the model meanwhile."""
-    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)  # one call: small models are all overhead
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     for step in range(1, steps + 1):
         model.train()  # dropout is on
         chosen = torch.randperm(len(x))[:batch]

@@ -6,15 +6,15 @@ above its own value at rate 0, how wide its hill is, and where it falls.
 
 from collections.abc import Callable
 
+import common
 import torch
-from common import BLUE, ORANGE, band, bar, digits, evaluate, options, parse, report, save, training
 from matplotlib.figure import Figure
 from torch import nn
 
 import fastdrop
 
-RATES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
-SIZES = {100: ORANGE, 1000: BLUE}  # images to learn from
+RATES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+SIZES = {100: common.ORANGE, 1000: common.BLUE}  # images to learn from
 
 
 def dense(drop: Callable[[], nn.Module], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -31,7 +31,7 @@ def dense(drop: Callable[[], nn.Module], activation: type[nn.Module] = nn.ReLU) 
     )
 
 
-def convolutional(drop: Callable[[], nn.Module], norm: Callable[[int], nn.Module] = lambda _: nn.Identity()) -> nn.Module:
+def convolutional(drop: Callable[[], nn.Module], norm: Callable[[int], nn.Module] = nn.Identity) -> nn.Module:
     """Return a CNN of two layers, with a dropout after each; a norm, if there is one, sees what is dropped."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
@@ -120,12 +120,12 @@ KINDS: dict[str, Callable[[float], nn.Module]] = {
 
 def accuracy(kind: str, rate: float, size: int, seed: int, steps: int) -> float:
     """Train one network; return its validation accuracy in percent."""
-    data = digits(size, 600, seed)  # all kinds and rates see the same images
+    data = common.digits(size, 600, seed)  # all kinds and rates see the same images
     torch.manual_seed(seed)
     model = KINDS[kind](rate)
-    for _ in training(model, *data.train, steps, learning_rate=3e-3):
+    for _ in common.training(model, *data.train, steps, learning_rate=3e-3):
         pass
-    return 100 * evaluate(model, *data.valid)[1]
+    return 100 * common.evaluate(model, *data.valid)[1]
 
 
 def draw(found: dict[tuple[str, int], torch.Tensor], rates: tuple[float, ...]) -> Figure:
@@ -135,7 +135,7 @@ def draw(found: dict[tuple[str, int], torch.Tensor], rates: tuple[float, ...]) -
     for axes, kind in zip(panels, KINDS, strict=True):
         for size, colour in SIZES.items():
             runs = found[kind, size]
-            band(axes, rates, runs, colour, f"{size} training images", "o-")
+            common.band(axes, rates, runs, colour, f"{size} training images", "o-")
             axes.axhline(runs[:, 0].mean(), color=colour, linestyle=":", linewidth=1)
         axes.set_title(kind, fontsize=9)
     for axes in figure.axes[6:]:
@@ -148,13 +148,13 @@ def draw(found: dict[tuple[str, int], torch.Tensor], rates: tuple[float, ...]) -
 
 def main() -> None:
     """Run all, print the table, save the picture."""
-    parser = options(__doc__, seeds=4)
-    given = parse(parser)
+    parser = common.options(__doc__, seeds=3)
+    given = common.parse(parser)
     rates, steps = ((0.0, 0.5), 10) if given.quick else (RATES, 300)
 
     found = {(kind, size): torch.zeros(given.seeds, len(rates)) for kind in KINDS for size in SIZES}
     plan = [(kind, size, i, seed) for kind, size in found for i in range(len(rates)) for seed in range(given.seeds)]
-    for kind, size, i, seed in bar(plan, "training networks"):
+    for kind, size, i, seed in common.bar(plan, "training networks"):
         found[kind, size][seed, i] = accuracy(kind, rates[i], size, seed, steps)
 
     rows = []
@@ -167,8 +167,8 @@ def main() -> None:
             + [rates[best], f"{gain.mean():+.1f} ± {gain.std(correction=min(1, given.seeds - 1)):.1f}"]
         )
     columns = ["kind and network", "images", *[f"p = {rate:g}" for rate in rates], "best p", "gain"]
-    report(given.out, "rates_and_kinds", f"validation accuracy in %, {given.seeds} seeds", columns, rows)
-    save(draw(found, rates), given.out, "rates_and_kinds")
+    common.report(given.out, "rates_and_kinds", f"validation accuracy in %, {given.seeds} seeds", columns, rows)
+    common.save(draw(found, rates), given.out, "rates_and_kinds")
 
 
 if __name__ == "__main__":

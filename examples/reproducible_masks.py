@@ -1,13 +1,13 @@
 """One key, one mask: the same elements drop on any number of threads, in eager and compiled code, in parts, on a GPU.
 
-Each way of calling is compared with the whole mask, element by element. Torch's own dropout goes the same ways beside it,
-with torch.manual_seed in place of a key.
+Each way of calling is compared with the whole mask, element by element. Torch's own dropout goes the same ways beside
+it, with torch.manual_seed in place of a key.
 """
 
 from collections.abc import Callable
 
+import common
 import torch
-from common import BLUE, ORANGE, bar, options, parse, report, save
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -60,7 +60,11 @@ def gradient(dropout: Dropout) -> Dropout:
 
 
 def go_all_ways(
-    dropout: Dropout, part: Callable[[torch.Tensor, int, int], torch.Tensor], x: torch.Tensor, threads: int, backend: str
+    dropout: Dropout,
+    part: Callable[[torch.Tensor, int, int], torch.Tensor],
+    x: torch.Tensor,
+    threads: int,
+    backend: str,
 ) -> dict[str, torch.Tensor]:
     """Return the mask of x that each way of calling gives."""
     half = len(x) // 2
@@ -74,7 +78,7 @@ def go_all_ways(
     }
     if torch.cuda.is_available():
         ways["on the GPU"] = lambda: kept(dropout, x.cuda())
-    return {name: ways[name]() for name in bar(ways, "going all ways")}
+    return {name: ways[name]() for name in common.bar(ways, "going all ways")}
 
 
 def draw(masks: dict[str, dict[str, torch.Tensor]]) -> Figure:
@@ -87,22 +91,23 @@ def draw(masks: dict[str, dict[str, torch.Tensor]]) -> Figure:
             differs = mask != found["1 thread"]
             middle = len(mask) // 2
             cut = (mask + 2 * differs)[middle - SHOWN // 2 : middle + SHOWN // 2, :SHOWN]
-            axes.imshow(cut, cmap=ListedColormap(["white", BLUE, "#FFD9B8", ORANGE]), vmin=0, vmax=3)
+            axes.imshow(cut, cmap=ListedColormap(["white", common.BLUE, "#FFD9B8", common.ORANGE]), vmin=0, vmax=3)
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
             axes.spines[:].set_visible(True)
             axes.set_title(way)
             share = differs.float().mean().item()
-            axes.set_xlabel(f"{100 * share:.0f} % differ" if share else "the same", color=ORANGE if share else "black")
+            text = f"{100 * share:.0f} % differ" if share else "the same"
+            axes.set_xlabel(text, color=common.ORANGE if share else "black")
         row[0].set_ylabel(who, fontsize=11)
     return figure
 
 
 def main() -> None:
     """Go all ways, print the table, save the picture."""
-    given = parse(options(__doc__))
+    given = common.parse(common.options(__doc__))
     threads = max(2, given.threads)
-    # Inductor needs a C++ compiler and some seconds; the other backend traces and differentiates, and generates no code.
+    # Inductor needs a C++ compiler and some seconds; the other backend traces the code, but generates none.
     backend = "aot_eager" if given.quick else "inductor"
     x = torch.ones(256 if given.quick else 4096, 1024)
     masks = {
@@ -116,9 +121,9 @@ def main() -> None:
             row += [(found[way] != found["1 thread"]).sum().item(), f"{100 * found[way].double().mean().item():.2f}"]
         rows.append(row)
     title = f"how many of {x.numel()} elements differ from the mask of one thread, and how many are kept"
-    columns = ["way", "fastdrop: differ", "kept (%)", "torch: differ", "kept (%)"]
-    report(given.out, "reproducible_masks", title, columns, rows)
-    save(draw(masks), given.out, "reproducible_masks")
+    columns = ["way", *[f"{who}: {what}" for who in masks for what in ("differ", "kept (%)")]]
+    common.report(given.out, "reproducible_masks", title, columns, rows)
+    common.save(draw(masks), given.out, "reproducible_masks")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Train a small transformer on Python's own manual: with torch's dropout, with fastdrop installed, and with no dropout.
 
 The model is torch.nn.TransformerEncoder and knows nothing of fastdrop. Three things are compared: whether it learns as
-well, how long a training step takes, and how much memory a step needs. p = 0 is the floor: what a step costs without any
+well, how long a training step takes, and how much memory it needs. p = 0 is the floor: what a step costs without any
 dropout. Times are of interleaved steps, so that what else the machine does falls on all three alike.
 """
 
@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import common
 import torch
-from common import BLUE, GREY, ORANGE, band, bar, options, parse, report, save, spread, training
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
@@ -31,9 +31,9 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "native": Way(0.1, contextlib.nullcontext, ORANGE),
-    "install()": Way(0.1, fastdrop.accelerated, BLUE),  # install(), for a block
-    "p = 0": Way(0.0, contextlib.nullcontext, GREY),
+    "native": Way(0.1, contextlib.nullcontext, common.ORANGE),
+    "install()": Way(0.1, fastdrop.accelerated, common.BLUE),  # install(), for a block
+    "p = 0": Way(0.0, contextlib.nullcontext, common.GREY),
 }
 
 
@@ -43,7 +43,7 @@ class Size(NamedTuple):
     width: int = 128
     layers: int = 2
     context: int = 128
-    batch: int = 16
+    batch: int = 8
 
 
 class Transformer(nn.Module):
@@ -92,7 +92,7 @@ def steps_of(way: Way, text: Text, size: Size, steps: int, seed: int = 0):
     """Return a model and what trains it a step at a time."""
     torch.manual_seed(seed)
     model = Transformer(text.vocabulary, size, way.p)
-    return model, training(model, *text.train, steps, size.batch, criterion=criterion)
+    return model, common.training(model, *text.train, steps, size.batch, criterion=criterion)
 
 
 def learn(way: Way, text: Text, size: Size, steps: int, seed: int) -> list[float]:
@@ -112,7 +112,7 @@ def time_steps(text: Text, size: Size, rounds: int) -> dict[str, list[float]]:
     warm = 3
     models = {name: steps_of(way, text, size, warm + rounds)[1] for name, way in WAYS.items()}
     times: dict[str, list[float]] = {name: [] for name in WAYS}
-    for _ in bar(range(warm + rounds), "timing steps"):
+    for _ in common.bar(range(warm + rounds), "timing steps"):
         for name, way in WAYS.items():
             with way.context():
                 start = time.perf_counter()
@@ -122,7 +122,7 @@ def time_steps(text: Text, size: Size, rounds: int) -> dict[str, list[float]]:
 
 
 def peak_memory(name: str, text: Text, size: Size) -> float:
-    """Return by how many MiB training makes a process grow; in a fork, for memory once taken would serve the next way."""
+    """Return by how many MiB training makes a process grow: a fork each, as memory once taken serves again."""
     if sys.platform == "win32":
         return float("nan")
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -146,7 +146,7 @@ def draw(losses: dict[str, list[list[float]]], steps: int, times: dict[str, floa
     left, middle, right = figure.subplots(1, 3, width_ratios=(2, 1, 1))
     for name, runs in losses.items():
         style = {"native": "-", "install()": "--", "p = 0": ":"}[name]  # the first two lie on each other
-        band(left, [steps * (i + 1) / 10 for i in range(len(runs[0]))], runs, WAYS[name].colour, name, style)
+        common.band(left, [steps * (i + 1) / 10 for i in range(len(runs[0]))], runs, WAYS[name].colour, name, style)
     left.set(title="Loss on unseen text", xlabel="training step", ylabel="nats a character")
     left.legend()
     bars(middle, "Time of a step", "ms", times)
@@ -165,19 +165,19 @@ def bars(axes: Axes, title: str, unit: str, values: dict[str, float]) -> None:
 
 def main() -> None:
     """Measure, train, print the table, save the picture."""
-    given = parse(options(__doc__, seeds=3))
+    given = common.parse(common.options(__doc__, seeds=3))
     size = Size(64, 1, 64, 8) if given.quick else Size()
-    steps, rounds = (10, 3) if given.quick else (300, 40)
+    steps, rounds = (10, 3) if given.quick else (200, 40)
     text = read(size.context)
 
-    # Memory first: only a process that has run nothing on several threads yet can be forked. The kernels are loaded before.
+    # Memory first: only a process that has run nothing on several threads yet can be forked. It loads its kernels here.
     with fastdrop.accelerated():
         nn.functional.dropout(torch.ones(8), 0.1)
     memory = {name: peak_memory(name, text, size) for name in WAYS}
     measured = time_steps(text, size, rounds)
     times = {name: torch.tensor(found).median().item() for name, found in measured.items()}
     losses = {name: [] for name in WAYS}
-    for seed in bar(range(given.seeds), "learning"):
+    for seed in common.bar(range(given.seeds), "learning"):
         for name, way in WAYS.items():
             losses[name].append(learn(way, text, size, steps, seed))
 
@@ -186,12 +186,12 @@ def main() -> None:
         ratio = torch.tensor(measured[name]) / torch.tensor(measured["p = 0"])  # round by round
         rows.append(
             [name, f"{times[name]:.1f}", f"{ratio.median():.2f}", f"{memory[name]:.0f}"]
-            + [spread([run[-1] for run in losses[name]])]
+            + [common.spread([run[-1] for run in losses[name]])]
         )
-    title = f"{size}, {given.threads} threads, medians of {rounds} rounds; loss of {given.seeds} seeds after {steps} steps"
+    title = f"{size}\nthreads: {given.threads}; {rounds} rounds: medians; {steps} steps: losses, {given.seeds} seeds"
     columns = ["dropout", "step (ms)", "time / p = 0", "peak memory (MiB)", "loss on unseen text"]
-    report(given.out, "transformer_speed", title, columns, rows)
-    save(draw(losses, steps, times, memory), given.out, "transformer_speed")
+    common.report(given.out, "transformer_speed", title, columns, rows)
+    common.save(draw(losses, steps, times, memory), given.out, "transformer_speed")
 
 
 if __name__ == "__main__":

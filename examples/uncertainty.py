@@ -1,14 +1,14 @@
 """Does a network know what it does not know? Monte Carlo dropout on a curve with a gap, and on digits and other things.
 
-Dropout stays on at prediction; where the samples contradict each other, the network has learned little. For a classifier
-the measure of that is the mutual information between the class and the masks. Beside it stand two simpler ones: the
-entropy of the mean prediction, and the entropy that the same network has with dropout off, from a single pass.
+Dropout stays on at prediction; where the samples contradict each other, the network has learned little. For a
+classifier the measure of that is the mutual information between the class and the masks. Beside it stand two simpler
+ones: the entropy of the mean prediction, and the entropy that the network has with dropout off, from a single pass.
 """
 
 from typing import NamedTuple
 
+import common
 import torch
-from common import BLUE, GREEN, GREY, ORANGE, band, bar, digits, evaluate, options, parse, report, save, spread, training
 from digits_overfitting import network as classifier
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ from torch import nn
 import fastdrop
 
 ANGLES = tuple(range(0, 181, 15))
-SCORES = {"mutual information": BLUE, "entropy of the mean": GREEN, "entropy, dropout off": ORANGE}
+SCORES = {"mutual information": common.BLUE, "entropy of the mean": common.GREEN, "entropy, dropout off": common.ORANGE}
 
 
 class Curve(NamedTuple):
@@ -52,7 +52,7 @@ def regress(seed: int, steps: int, samples: int) -> Curve:
         fastdrop.Dropout(0.1),
         nn.Linear(128, 1),
     )
-    for _ in training(model, x, y, steps, criterion=nn.functional.mse_loss):
+    for _ in common.training(model, x, y, steps, criterion=nn.functional.mse_loss):
         pass
     where = torch.linspace(-5, 5, 201)[:, None]
     prediction = fastdrop.mc_predict(model, where, samples=samples, batch_samples=25, seed=seed)
@@ -109,10 +109,10 @@ def run(seed: int, quick: bool) -> Trial:
     steps, samples, count = (20, 5, 60) if quick else (500, 40, 200)
     curve = regress(seed, 50 if quick else 2000, 25 if quick else 200)
 
-    data = digits(500, 200, seed)
+    data = common.digits(500, 200, seed)
     torch.manual_seed(seed)
     model = classifier(0.5)
-    for _ in training(model, *data.train, steps, learning_rate=2e-3):
+    for _ in common.training(model, *data.train, steps, learning_rate=2e-3):
         pass
     images, labels = data.test[0][:count], data.test[1][:count]
 
@@ -143,7 +143,7 @@ def run(seed: int, quick: bool) -> Trial:
     examples = torch.cat(shown)
     return Trial(
         curve,
-        100 * evaluate(model, *data.test)[1],
+        100 * common.evaluate(model, *data.test)[1],
         by_angle,
         {name: found["mutual information"] for name, found in information.items()},
         areas,
@@ -166,7 +166,7 @@ def draw(trials: list[Trial]) -> Figure:
 
     axes = figure.add_subplot(grid[1, 0])
     bins = torch.linspace(0, max(found.max().item() for found in trials[0].information.values()), 26).tolist()
-    for name, colour in {"digits": GREY, "rotated by 45°": ORANGE, "photographs": BLUE}.items():
+    for name, colour in {"digits": common.GREY, "rotated by 45°": common.ORANGE, "photographs": common.BLUE}.items():
         found = trials[0].information[name].tolist()
         axes.hist(found, bins, color=colour, alpha=0.25)
         axes.hist(found, bins, color=colour, histtype="step", linewidth=1.5, label=name)
@@ -175,8 +175,8 @@ def draw(trials: list[Trial]) -> Figure:
 
     axes = figure.add_subplot(grid[1, 1])
     for score, colour in SCORES.items():
-        band(axes, FALSE.tolist(), torch.stack([trial.curves[score] for trial in trials]), colour, score)
-    axes.plot([0, 1], [0, 1], ":", color=GREY)
+        common.band(axes, FALSE.tolist(), torch.stack([trial.curves[score] for trial in trials]), colour, score)
+    axes.plot([0, 1], [0, 1], ":", color=common.GREY)
     axes.set(title="Telling photographs from digits (ROC)")
     axes.set(xlabel="digits taken for foreign (share)", ylabel="photographs found (share)")
     axes.legend(loc="lower right")
@@ -194,10 +194,11 @@ def draw(trials: list[Trial]) -> Figure:
 def draw_curve(axes: Axes, curve: Curve) -> None:
     """Draw the regression with its band."""
     where, mean, std = (value.flatten() for value in curve[:3])
-    axes.fill_between(where, mean - 2 * std, mean + 2 * std, color=BLUE, alpha=0.15, linewidth=0, label="± 2 std")
-    axes.fill_between(where, mean - std, mean + std, color=BLUE, alpha=0.25, linewidth=0, label="± 1 std")
-    axes.plot(where, mean, color=BLUE, label="mean")
-    axes.plot(where, truth(where), "--", color=ORANGE, label="truth")
+    for width, alpha in ((2, 0.15), (1, 0.25)):
+        low, high, label = mean - width * std, mean + width * std, f"± {width} std"
+        axes.fill_between(where, low, high, color=common.BLUE, alpha=alpha, linewidth=0, label=label)
+    axes.plot(where, mean, color=common.BLUE, label="mean")
+    axes.plot(where, truth(where), "--", color=common.ORANGE, label="truth")
     axes.plot(curve.x, curve.y, ".", color="black", markersize=3, label="data")
     axes.set(title="Regression with a gap in its data", xlabel="x", ylabel="y", ylim=(-5, 5))
     axes.legend(ncols=2, fontsize=8)
@@ -206,13 +207,13 @@ def draw_curve(axes: Axes, curve: Curve) -> None:
 def draw_rotation(axes: Axes, trials: list[Trial]) -> None:
     """Draw how sure and how right the networks are of turned digits."""
     values = torch.tensor([trial.by_angle for trial in trials])
-    band(axes, ANGLES, values[:, :, 0], BLUE, "mutual information", "o-")
+    common.band(axes, ANGLES, values[:, :, 0], common.BLUE, "mutual information", "o-")
     axes.set(title="Turned digits: how sure, how right", xlabel="rotation (degrees)", xticks=ANGLES[::2])
-    axes.set_ylabel("mutual information (nats)", color=BLUE)
+    axes.set_ylabel("mutual information (nats)", color=common.BLUE)
     axes.set_ylim(bottom=0)
     right = axes.twinx()
-    band(right, ANGLES, values[:, :, 1], ORANGE, "accuracy", "s--")
-    right.set_ylabel("accuracy (%)", color=ORANGE)
+    common.band(right, ANGLES, values[:, :, 1], common.ORANGE, "accuracy", "s--")
+    right.set_ylabel("accuracy (%)", color=common.ORANGE)
     right.set_ylim(0, 100)
     right.grid(False)
     right.spines.right.set_visible(True)
@@ -220,8 +221,8 @@ def draw_rotation(axes: Axes, trials: list[Trial]) -> None:
 
 def main() -> None:
     """Run all, print the tables, save the picture."""
-    given = parse(options(__doc__, seeds=5))
-    trials = [run(seed, given.quick) for seed in bar(range(given.seeds), "training and sampling")]
+    given = common.parse(common.options(__doc__, seeds=5))
+    trials = [run(seed, given.quick) for seed in common.bar(range(given.seeds), "training and sampling")]
 
     rows = []
     where = trials[0].curve.where
@@ -229,16 +230,18 @@ def main() -> None:
     for name, region in {**regions, "outside (|x| > 3)": where.abs() > 3}.items():
         stds = [trial.curve.std[region].mean().item() for trial in trials]
         errors = [(trial.curve.mean - truth(where))[region].abs().mean().item() for trial in trials]
-        rows.append([name, spread(stds), spread(errors)])
+        rows.append([name, common.spread(stds), common.spread(errors)])
     title = f"regression, {given.seeds} seeds: what the band says, and what it should"
-    report(given.out, "uncertainty_regression", title, ["where", "mean std", "mean error"], rows)
+    common.report(given.out, "uncertainty_regression", title, ["where", "mean std", "mean error"], rows)
 
     tasks = list(trials[0].areas["mutual information"])
-    rows = [[score, *[spread([trial.areas[score][task] for trial in trials]) for task in tasks]] for score in SCORES]
-    accuracy = spread([trial.accuracy for trial in trials], 1)
+    rows = []
+    for score in SCORES:
+        rows.append([score, *[common.spread([trial.areas[score][task] for trial in trials]) for task in tasks]])
+    accuracy = common.spread([trial.accuracy for trial in trials], 1)
     title = f"digits, {given.seeds} seeds, test accuracy {accuracy} %: area under the ROC curve, 0.5 is chance"
-    report(given.out, "uncertainty_digits", title, ["score", *tasks], rows)
-    save(draw(trials), given.out, "uncertainty")
+    common.report(given.out, "uncertainty_digits", title, ["score", *tasks], rows)
+    common.save(draw(trials), given.out, "uncertainty")
 
 
 if __name__ == "__main__":
