@@ -88,7 +88,7 @@ def draw(
 
 
 def samples(figure: Figure, place: object, models: dict[str, nn.Module], data: common.Digits) -> None:
-    """Draw test digits: the first row is what comes, the second those that one of the networks gets wrong."""
+    """Draw test digits: the first row is what comes, the second what at least one of the networks gets wrong."""
     images, labels = data.test
     with torch.no_grad():
         sure = {kind: model.eval()(images).softmax(1).max(1) for kind, model in models.items()}
@@ -99,6 +99,7 @@ def samples(figure: Figure, place: object, models: dict[str, nn.Module], data: c
         axes = figure.add_subplot(grid[i // 10, i % 10])
         axes.imshow(images[index, 0], cmap="gray_r")
         axes.set(xticks=[], yticks=[])
+        axes.set_title(f"a {labels[index]}", fontsize=8, pad=3)
         axes.grid(False)
         for line, (kind, (confidence, said)) in enumerate(sure.items()):
             right = said[index] == labels[index]
@@ -106,7 +107,7 @@ def samples(figure: Figure, place: object, models: dict[str, nn.Module], data: c
             below = {"transform": axes.transAxes, "ha": "center", "fontsize": 8}
             axes.text(0.5, -0.16 - 0.2 * line, text, color=COLOURS[kind], **below)
         if i % 10 == 0:
-            axes.set_ylabel("as they come" if i == 0 else "one is wrong", fontsize=8)
+            axes.set_ylabel("as they come" if i == 0 else "one errs", fontsize=8)
 
 
 def main() -> None:

@@ -170,13 +170,15 @@ def draw(trials: list[Trial]) -> Figure:
         found = trials[0].information[name].tolist()
         axes.hist(found, bins, color=colour, alpha=0.25)
         axes.hist(found, bins, color=colour, histtype="step", linewidth=1.5, label=name)
-    axes.set(title="Digits and what is none", xlabel="mutual information (nats)", ylabel="images")
+    axes.set(title="How sure: digits and other things", xlabel="mutual information (nats)", ylabel="images")
     axes.legend()
 
     axes = figure.add_subplot(grid[1, 1])
-    for score, colour in SCORES.items():
-        common.band(axes, FALSE.tolist(), torch.stack([trial.curves[score] for trial in trials]), colour, score)
-    axes.plot([0, 1], [0, 1], ":", color=common.GREY)
+    for (score, colour), style in zip(
+        SCORES.items(), ("-", "--", ":"), strict=True
+    ):  # the curves may lie on each other
+        common.band(axes, FALSE.tolist(), torch.stack([trial.curves[score] for trial in trials]), colour, score, style)
+    axes.plot([0, 1], [0, 1], color=common.GREY, linewidth=0.8)
     axes.set(title="Telling photographs from digits (ROC)")
     axes.set(xlabel="digits taken for foreign (share)", ylabel="photographs found (share)")
     axes.legend(loc="lower right")
