@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-matplotlib.use("Agg")  # pictures go to files: no display is needed
 matplotlib.rcParams.update(
     {
         "axes.grid": True,
@@ -32,8 +31,8 @@ matplotlib.rcParams.update(
     }
 )
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"  # Okabe and Ito's: told apart
-# by colour-blind readers too
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 
 Item = TypeVar("Item")
 
@@ -127,10 +126,10 @@ def evaluate(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor)
     return loss.item(), (logits.argmax(1) == labels).float().mean().item()
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
+def spread(values: Sequence[float], places: int = 3) -> str:
     """Return mean ± standard deviation, for a table."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.{digits}f} ± {deviation:.{digits}f}"
+    return f"{statistics.fmean(values):.{places}f} ± {deviation:.{places}f}"
 
 
 def band(axes: Axes, x: Sequence[float], runs: Any, colour: str, label: str, style: str = "-") -> None:
@@ -160,7 +159,6 @@ def save(figure: Figure, folder: pathlib.Path, name: str) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120)
     path = folder / f"{name}.png"
-    Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    image = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
     print(f"figure: {path}")

@@ -10,6 +10,7 @@ import pathlib
 import common
 import torch
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from torch import nn
 
 import fastdrop
@@ -87,7 +88,7 @@ def draw(
     return figure
 
 
-def samples(figure: Figure, place: object, models: dict[str, nn.Module], data: common.Digits) -> None:
+def samples(figure: Figure, place: SubplotSpec, models: dict[str, nn.Module], data: common.Digits) -> None:
     """Draw test digits: the first row is what comes, the second what at least one of the networks gets wrong."""
     images, labels = data.test
     with torch.no_grad():

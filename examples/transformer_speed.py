@@ -10,7 +10,7 @@ import multiprocessing
 import pydoc_data.topics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import common
@@ -88,7 +88,7 @@ def criterion(logits: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten())
 
 
-def steps_of(way: Way, text: Text, size: Size, steps: int, seed: int = 0):
+def steps_of(way: Way, text: Text, size: Size, steps: int, seed: int = 0) -> tuple[Transformer, Iterator[int]]:
     """Return a model and what trains it a step at a time."""
     torch.manual_seed(seed)
     model = Transformer(text.vocabulary, size, way.p)
@@ -176,7 +176,7 @@ def main() -> None:
     memory = {name: peak_memory(name, text, size) for name in WAYS}
     measured = time_steps(text, size, rounds)
     times = {name: torch.tensor(found).median().item() for name, found in measured.items()}
-    losses = {name: [] for name in WAYS}
+    losses: dict[str, list[list[float]]] = {name: [] for name in WAYS}
     for seed in common.bar(range(given.seeds), "learning"):
         for name, way in WAYS.items():
             losses[name].append(learn(way, text, size, steps, seed))
