@@ -75,8 +75,8 @@ class Text(NamedTuple):
 def read(context: int) -> Text:
     """Return what `help()` says of Python's language: half a million characters. The last tenth is kept to judge by."""
     text = "\n".join(pydoc_data.topics.topics.values())
-    alphabet = sorted(set(text))
-    numbers = torch.tensor([alphabet.index(character) for character in text])
+    alphabet = {character: number for number, character in enumerate(sorted(set(text)))}
+    numbers = torch.tensor([alphabet[character] for character in text])
     windows = numbers.unfold(0, context + 1, context // 2)
     pairs = windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
     cut = len(windows) * 9 // 10
