@@ -165,7 +165,7 @@ def bars(axes: Axes, title: str, unit: str, values: dict[str, float]) -> None:
 
 def main() -> None:
     """Measure, train, print the table, save the picture."""
-    given = common.parse(common.options(__doc__, seeds=2))
+    given = common.parse(common.options(__doc__, seeds=3))
     size = Size(64, 1, 64, 8) if given.quick else Size()
     steps, rounds = (10, 3) if given.quick else (200, 40)
     text = read(size.context)
