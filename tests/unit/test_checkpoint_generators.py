@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 from family_cases import CASES, words
+from joined import AddedToItself
 from torch import nn
 from torch.utils.checkpoint import CheckpointFunction, checkpoint
 
@@ -20,6 +21,7 @@ MODULES = {  # an input's shape, and a module
     "Dropout1d": ((5, 8, 3), lambda g: fastdrop.Dropout1d(generator=g)),
     "Dropout2d": ((5, 8, 3, 2), lambda g: fastdrop.Dropout2d(generator=g)),
     "Dropout3d": ((5, 8, 3, 2, 1), lambda g: fastdrop.Dropout3d(generator=g)),
+    "DropoutAdd": ((5, 40), lambda g: AddedToItself(generator=g)),
     "DropPath": ((30, 2), lambda g: fastdrop.DropPath(0.5, generator=g)),
     "EmbeddingDropout": (None, lambda g: fastdrop.EmbeddingDropout(nn.Embedding(7, 40), generator=g)),
     "FeatureAlphaDropout": ((5, 8, 3), lambda g: fastdrop.FeatureAlphaDropout(generator=g)),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from joined import AddedToItself
 from torch import nn
 
 import fastdrop
@@ -30,6 +31,7 @@ OWN = {  # fastdrop's modules, and an input for each
     "DropBlock2d": (fastdrop.DropBlock2d(0.5, 3), torch.ones(2, 3, 5, 5)),
     "DropBlock3d": (fastdrop.DropBlock3d(0.5, 3), torch.ones(2, 3, 5, 5, 5)),
     "DropConnect": (fastdrop.DropConnect(nn.Linear(3, 4)), torch.ones(2, 3)),
+    "DropoutAdd": (AddedToItself(0.5), torch.ones(9, 4)),
     "EmbeddingDropout": (fastdrop.EmbeddingDropout(nn.Embedding(9, 4)), torch.arange(9)),
     "StochasticDepth": (fastdrop.StochasticDepth(0.5, "row"), torch.ones(9, 4)),
     "WordDropout": (fastdrop.WordDropout(0.5, 0), torch.arange(1, 9)),
