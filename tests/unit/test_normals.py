@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 from cpu_runs import GUARD, SIZES, STARTS, run, signed
+from launches import launch_of
 
 from fastdrop_kernels.cpu import registry
 from fastdrop_kernels.cpu.gaussian import transform
@@ -156,7 +157,7 @@ def test_shares_of_the_blocks_make_the_whole(threads):
     whole, shares, start = np.empty_like(x), np.zeros_like(x), 1000
     run("gaussian_dropout", "float32", x, whole, start=start, offset=3)
     p = np.array([0.1]).view(np.uint64)[0]
-    arguments = np.array([x.ctypes.data, shares.ctypes.data, start, x.size, 7, 3, p, 0, 0], np.uint64)
+    arguments = np.array(launch_of(x.ctypes.data, shares.ctypes.data, start, x.size, 7, 3, p), np.uint64)
     kernel = registry.compiled("gaussian_dropout", "float32").ctypes
     bounds = np.linspace(0, -(-(start + x.size) // 1024), threads + 1).astype(int)
     for first, last in zip(bounds, bounds[1:], strict=False):
