@@ -75,7 +75,7 @@ def test_gradient_in_place(name, kind):
     assert_around(got, kind, wanted)
 
 
-# Torch itself neither transposes what has a wrapper for a tangent, as the case of drop_connect does in the end, nor adds
+# Torch itself neither transposes what has a wrapper for a tangent, as the case of drop_connect does at last, nor adds
 # to what has two tensors, as dropout_add does.
 REFUSED = {("drop_connect", "wrapper"), ("dropout_add", "two tensors")}
 
