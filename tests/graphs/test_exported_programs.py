@@ -89,6 +89,7 @@ def test_no_program_needs_fastdrop_and_each_run_draws(name, strict):
     assert not torch.equal(runs.amin(0), runs.amax(0))
 
 
+@pytest.mark.skipif(torch.__version__ < "2.11", reason="torch 2.10 exports no program with a generator in it")
 def test_a_generator_keeps_our_operator():
     program = exported(fastdrop.DropPath(0.5, generator=torch.Generator()), torch.ones(50, 3))
     assert "fastdrop.dropout.default" in [str(node.target) for node in program.graph.nodes]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from graphs import seeded
+from joined import AddedToItself
 from torch import nn
 
 import fastdrop
@@ -21,6 +22,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], torch.Tensor]] = {
     "Dropout3d": (lambda: fastdrop.Dropout3d(), X),
     "AlphaDropout": (lambda: fastdrop.AlphaDropout(), X),
     "FeatureAlphaDropout": (lambda: fastdrop.FeatureAlphaDropout(), X),
+    "DropoutAdd": (AddedToItself, X),
     "DropPath": (lambda: fastdrop.DropPath(0.5), X),
     "StochasticDepth": (lambda: fastdrop.StochasticDepth(0.5, "row"), X),
     "DropBlock2d": (lambda: fastdrop.DropBlock2d(0.3, 3), X),
