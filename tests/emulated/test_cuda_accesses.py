@@ -26,8 +26,8 @@ OF_16_BITS = [("dropout", "float16"), ("dropout", "bfloat16")]
 def run(of: Kernel, x: np.ndarray, p: float = 0.5, scale: float = 2.0):
     """Return what a kernel makes of x, and its statistics."""
     memory, y = Memory(), np.zeros_like(x)
-    args = [memory.add(x, readonly=True), memory.add(y), 0, x.size, SEED, 0, 0, round(p * 2**32), scale, 0.0, 0.0, 0, 0]
-    return y, of(GRID, THREADS, args, memory)
+    tensors, key = (memory.add(x, readonly=True), memory.add(y), 0, 0), (SEED, 0, 0, round(p * 2**32))
+    return y, of(GRID, THREADS, [*tensors, 0, x.size, *key, scale, 0.0, 0.0, 0, 0], memory)
 
 
 @parametrized(each(PLAIN), often(PLAIN))
