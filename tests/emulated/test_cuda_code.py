@@ -18,7 +18,9 @@ from fastdrop_kernels.cuda.toolchain import ToolError
 INSTRUCTIONS = {"float16": 13, "bfloat16": 13, "float32": 12, "float64": 14, "bool": 9}  # of an element, at most
 BFLOAT16_ON_SM75 = 18  # it has no instruction that rounds to bfloat16: integer arithmetic, one value at a time
 PARAMETERS = {
-    **{name: "u64" for name in ("x", "y", "start", "count", "seed", "seed_address", "offset", "p32")},
+    **{
+        name: "u64" for name in ("x", "y", "second", "third", "start", "count", "seed", "seed_address", "offset", "p32")
+    },
     **{name: "f64" for name in ("scale", "shift", "fill")},
     **{name: "u64" for name in ("repeat", "inner")},
 }

@@ -70,7 +70,7 @@ def execute(launch: Launch) -> None:
     args = launch.read([each.type for each in kernel.params])
     given = dict(zip((each.name for each in kernel.params), args, strict=True))
     memory, size = Memory(), given["count"] * np.dtype(STORAGE[dtype]).itemsize
-    for address in {given["x"], given["y"]}:
+    for address in {given["x"], given["y"], given["second"] or given["x"]}:
         if size:
             memory.add(host_bytes(address, size), address)
     if given["seed_address"]:

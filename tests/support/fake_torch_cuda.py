@@ -64,6 +64,14 @@ def torch_cuda() -> Iterator[TorchCuda]:
         yield state
 
 
+def as_on_gpu(arguments: Any) -> Launch:
+    """Return a launch whose seed, where it is a tensor, is given by its address, as a GPU's is."""
+    *places, start, count, seed, _, offset, parameter, repeat, inner = arguments
+    value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
+    x, y, second, third = places
+    return x, y, second, third, start, count, value, address, offset, parameter, repeat, inner
+
+
 @contextlib.contextmanager
 def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
     """Run on the GPU what fastdrop would run on the CPU, and by torch what has a kernel on the CPU only."""
@@ -73,7 +81,7 @@ def cpu_as_gpu(state: TorchCuda) -> Iterator[None]:
         if name in MASKED_SCALE:
             run_on_cpu(name, dtype, arguments)
         else:
-            cuda.run_kernel(name, dtype, state.device, arguments)
+            cuda.run_kernel(name, dtype, state.device, as_on_gpu(arguments))
 
     def make(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return make_blocks(*args[:-1], torch.device("cuda", state.device))
