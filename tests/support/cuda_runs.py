@@ -86,19 +86,8 @@ class Run:
         seed, address = SEED, 0
         if seed_in_memory:
             seed, address = 1, memory.add(np.array([SEED]), readonly=True)
-        args = [
-            x.ctypes.data,
-            y.ctypes.data,
-            address_of(second),
-            0,
-            start,
-            x.size,
-            seed,
-            address,
-            signed(OFFSET),
-            *numbers(self.name, self.dtype, p),
-            *pattern,
-        ]
+        tensors, key = (x.ctypes.data, y.ctypes.data, address_of(second), 0), (seed, address, signed(OFFSET))
+        args = [*tensors, start, x.size, *key, *numbers(self.name, self.dtype, p), *pattern]
         statistics = self.kernel(grid, THREADS, args, memory)
         if read is None:
             read = 0 if self.name == "mask" else x.nbytes
@@ -160,6 +149,6 @@ def check_beyond_32_bits(run: Run) -> None:
     memory.add(x, x.ctypes.data, readonly=True)
     memory.add(y, y.ctypes.data)
     key = SEED, 0, signed(OFFSET), *numbers(run.name, run.dtype, 0.3), 0, 0
-    args = [x.ctypes.data - before, y.ctypes.data - before, 0, 2**36 + 5, *key]
+    args = [x.ctypes.data - before, y.ctypes.data - before, 0, 0, 0, 2**36 + 5, *key]
     run.kernel(2**31 - 1, THREADS, args, memory, blocks=[block])
     assert_same(y, run.wanted(x, block * per_block), run.dtype)
