@@ -26,6 +26,7 @@ _ours: Final[set[str]] = set()  # operators that are ours now
 # Overrides stay in the dispatcher and hand all calls to torch when they are not wanted: to take one away while another
 # thread is on its way through it crashes that thread.
 _overridden: Final[set[str]] = set()
+_natives: Final[dict[tuple[str, str], Callable[..., Any]]] = {}  # torch's own kernels, by operator and dispatch key
 _libraries: Final[list[torch.library.Library]] = []  # which hold the overrides
 
 
@@ -147,8 +148,8 @@ def _override_all_keys(name: str) -> None:
 def _override(library: Any, name: str, key: str) -> None:
     packet, _, overload = name.partition(".")
     operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
-    try:
-        native = torch.library.get_kernel(f"aten::{name}", key).call_boxed
+    try:  # an interrupted call may have overridden it before: torch's own kernel is the one that was found then
+        native = _natives.setdefault((name, key), torch.library.get_kernel(f"aten::{name}", key).call_boxed)
     except RuntimeError:  # torch is built without CUDA
         return
     if operator.has_kernel_for_dispatch_key(COMPOSITE):
@@ -161,7 +162,6 @@ def _override(library: Any, name: str, key: str) -> None:
             return aten.override(name, partial(native, keyset), _ours)(*args, **kwargs)
 
         with_keyset = True
-    # An interrupted call may have done so before: then what this kernel does not take goes through that one to torch's.
     library.impl(name, kernel, key, with_keyset=with_keyset, allow_override=True)
     operator._uncache_dispatch(getattr(DispatchKey, key))  # compilation remembers what it found here before
 

@@ -26,12 +26,8 @@ def run(of: Kernel, dtype: str, grid: int, threads: int) -> np.ndarray:
     x = np.full(N, 1, np.float32).view(np.uint32) >> 16 if dtype == "bfloat16" else np.ones(N)
     x = x.astype(STORAGE[dtype])
     memory, y = Memory(), np.zeros_like(x)
-    of(
-        grid,
-        threads,
-        [memory.add(x, readonly=True), memory.add(y), 0, N, SEED, 0, 0, 2**31, 2.0, 0.0, 0.0, 0, 0],
-        memory,
-    )
+    tensors = memory.add(x, readonly=True), memory.add(y), 0, 0
+    of(grid, threads, [*tensors, 0, N, SEED, 0, 0, 2**31, 2.0, 0.0, 0.0, 0, 0], memory)
     return y
 
 

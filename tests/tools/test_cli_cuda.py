@@ -77,7 +77,7 @@ def test_summary_agrees_with_the_code_that_is_printed(name, dtype, elements, mem
     told, operations = capsys.readouterr().out.split("\n\n")
     told = {line[:14].strip(): line[14:] for line in told.splitlines()}
     assert told["kernel"] == f"fastdrop_{name}_{dtype} for sm_90"
-    assert told["parameters"].startswith("x: u64, y: u64, start: u64, count: u64, ")
+    assert told["parameters"].startswith("x: u64, y: u64, second: u64, third: u64, start: u64, count: u64, ")
     assert told["parameters"].endswith("p32: u64, scale: f64, shift: f64, fill: f64, repeat: u64, inner: u64")
     highest = max(int(number) for text in code for number in re.findall(r"\bR(\d+)\b", text))
     assert highest < int(told["registers"].removesuffix(" a thread")) <= highest + 12  # some are reserved

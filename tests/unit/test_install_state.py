@@ -3,10 +3,13 @@
 import threading
 
 import pytest
+import torch
 from processes import run_python
+from torch.testing._internal.two_tensor import TwoTensor
 from torch_operators import OPERATORS, is_ours
 
 import fastdrop
+from fastdrop._patch import install
 
 pytestmark = pytest.mark.usefixtures("uninstalled")
 
@@ -128,3 +131,16 @@ fastdrop.install()  # it ends so, and says nothing
 
 def test_uninstall_gives_natives_masks_back_bit_for_bit():
     assert run_python(LIFE) == ""
+
+
+def test_operators_that_are_overridden_once_more(monkeypatch):
+    """As after a call of install() that was interrupted: torch's own kernels are found all the same."""
+    fastdrop.install()
+    monkeypatch.setattr(install, "_overridden", set())
+    fastdrop.install()
+    for installed in (True, False):
+        if not installed:
+            fastdrop.uninstall()
+        x = TwoTensor(torch.ones(300), torch.ones(300))
+        y = torch.nn.functional.dropout(x, 0.5)  # torch's in any case
+        assert set(y.a.tolist()) == set(y.b.tolist()) == {0.0, 2.0}
