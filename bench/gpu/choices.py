@@ -83,7 +83,7 @@ def provider(variant: Variant, dtype: str, size: int, use: providers.Buffers) ->
 
     def call(i: int) -> None:
         x, y = use.xs[i].data_ptr(), use.ys[i].data_ptr()
-        core.launch(stream, config, handle, x, y, 0, size, SEED, 0, 0, *numbers, 0, 0)
+        core.launch(stream, config, handle, x, y, 0, 0, 0, size, SEED, 0, 0, *numbers, 0, 0)
 
     return call
 
