@@ -51,11 +51,13 @@ def launch(
     seed: Seed,
     offset: int,
     broadcast: BroadcastLayout = NO_BROADCAST,
+    second: int = 0,
 ) -> bool:
     """Write a formula's result for x to y, x itself or an empty_like; do nothing and return False if x has no memory.
 
     x: dense, taken element by element in the order of memory; parameter: p, or what the formula has in place of it;
-    offset: 64 bits as a signed integer; broadcast: how a mask that is broadcast lies over x.
+    offset: 64 bits as a signed integer; broadcast: how a mask that is broadcast lies over x; second: the address of a
+    second tensor like x, for formulas of two.
     """
     count, source, target, dtype, device = x.numel(), x.data_ptr(), y.data_ptr(), FLOATS[x.dtype], x.get_device()
     if count == 0:
@@ -66,26 +68,12 @@ def launch(
     if repeat:
         name = f"{SEGMENTS if inner == 1 else REPEATED_ROWS}{name}"
     if device < 0:  # the CPU
-        cpu.run_kernel(name, dtype, (source, target, 0, 0, 0, count, seed, 0, offset, parameter, repeat, inner))  # type: ignore[arg-type]  # an int
+        cpu.run_kernel(name, dtype, (source, target, second, 0, 0, count, seed, 0, offset, parameter, repeat, inner))  # type: ignore[arg-type]  # an int
     else:
         value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
-        arguments = source, target, 0, 0, 0, count, value, address, offset, parameter, repeat, inner
+        arguments = source, target, second, 0, 0, count, value, address, offset, parameter, repeat, inner
         cuda.run_kernel(name, dtype, device, arguments)
     return True
-
-
-def launch_of_two(
-    name: str, x: torch.Tensor, second: torch.Tensor, y: torch.Tensor, parameter: float, seed: Seed, offset: int
-) -> None:
-    """Write to y the result of a formula of two tensors that have memory in the same order; y: an empty_like."""
-    count, dtype, device = x.numel(), FLOATS[x.dtype], x.get_device()
-    value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
-    places = x.data_ptr(), y.data_ptr(), second.data_ptr(), 0
-    arguments = (*places, 0, count, value, address, offset, parameter, 0, 0)
-    if device < 0:
-        cpu.run_kernel(name, dtype, arguments)
-    else:
-        cuda.run_kernel(name, dtype, device, arguments)
 
 
 def launch_into(name: str, x: torch.Tensor, y: torch.Tensor, parameter: float, seed: Seed, offset: int) -> None:

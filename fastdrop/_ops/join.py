@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from fastdrop._devices.kernels import has_address, launch_of_two
-from fastdrop._keys import seeds
+from fastdrop._devices.kernels import has_address, launch
 from fastdrop._keys.arguments import check_key
 from fastdrop._keys.key import CountingStrides, Key, Seed
 from fastdrop._ops import autograd
@@ -63,9 +62,7 @@ def join(
     given, signed_offset = check_key(seed, offset, generator)
     _check(variant.name, x, second)
     if training and 0.0 < p < 1.0 and _is_for_kernel(x) and _is_for_kernel(second):
-        plain = given is None and generator is None and x.is_cpu  # spares the usual case a call, as in dispatch.py
-        chosen = seeds.draw() if plain else resolve(x, given, generator)
-        key = p, chosen, signed_offset, counting_strides_of(x), None
+        key = p, resolve(x, given, generator), signed_offset, counting_strides_of(x), None
         recorded = is_recorded(x) or is_recorded(second)
         return (_record if recorded else _compute)(variant.formula, x, second, key)
     return variant.composed(call(DROPOUT, x, p, training, False, None, seed, offset, generator), second)
@@ -91,7 +88,7 @@ def _compute(name: str, x: torch.Tensor, second: torch.Tensor, key: Key) -> torc
     p, seed, offset, counted_by, _ = key
     x, second = _readable(x, counted_by), _readable(second, counted_by)
     y = torch.empty_like(x)
-    launch_of_two(name, x, second, y, p, seed, offset)
+    launch(name, x, y, p, seed, offset, second=second.data_ptr())
     return y
 
 

@@ -27,13 +27,10 @@ from fastdrop._ops.layout import compute, copied_to_strides, counting_strides_of
 from fastdrop._ops.modes import is_exported
 from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
-from fastdrop_kernels.formulas import FORMULAS, IDENTITY, NormalFormula
+from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
-OF_ONE_TENSOR: Final = tuple(  # formulas that the operator computes
-    name
-    for name, formula in FORMULAS.items()
-    if isinstance(formula, NormalFormula) or (formula.inputs == 1 and name != "mask")
-)
+# Formulas that the operator computes.
+OF_ONE_TENSOR: Final = tuple(name for name, formula in FORMULAS.items() if formula.inputs == 1 and name != "mask")
 
 _library: Any = torch.library.Library("fastdrop", "DEF")  # type: ignore[no-untyped-call]
 _library.define(

@@ -57,10 +57,7 @@ def digest(without: str, *more: str) -> str:
 def checked(subfolder: str) -> pathlib.Path:
     """Return a subfolder of the user's cache folder; OSError where it must not be used, or is not there."""
     folder = user_cache_folder() / subfolder
-    for place in (
-        folder.parent,
-        folder,
-    ):  # their parents need no check: a folder put in place of these would be noticed
+    for place in (folder.parent, folder):  # no parents: a folder put in place of these would be noticed
         _check(place, place.lstat(), stat.S_IFDIR)
     return folder
 
@@ -95,9 +92,7 @@ def read(subfolder: str, name: str) -> bytes | None:
 def write(subfolder: str, name: str, code: bytes) -> None:
     """Keep code under a name, in a file that is never seen half written; OSError where it cannot be kept."""
     path = made(subfolder) / name
-    handle, partial = tempfile.mkstemp(
-        dir=path.parent, suffix=".partial"
-    )  # private to the user, with an unpredictable name
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")  # private, with an unpredictable name
     try:
         with open(handle, "wb") as file:
             file.write(code + _seal(subfolder, name, code))

@@ -90,7 +90,7 @@ def test_a_kernel_that_raises_ends_its_event(monkeypatch):
 
     def run() -> None:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("fastdrop._devices.cpu.run_serial", fail)
+            patch.setattr("fastdrop._devices.cpu._serial", fail)
             dropout(torch.ones(64), P)
         with torch.profiler.record_function("after"):
             dropout(torch.ones(64), P)

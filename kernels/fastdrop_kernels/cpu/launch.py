@@ -4,13 +4,14 @@ The runtime is one that somebody else has loaded; its functions come in as addre
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import types
 
 from fastdrop_kernels.casts import float64_bits
-from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, inlined
+from fastdrop_kernels.cpu.compiler import KERNEL, compile_callback, compiled_entry, entry_point, inlined
 from fastdrop_kernels.cpu.elementwise import BLOCK
 from fastdrop_kernels.cpu.intrinsics import WORDS, c_function, fence, stack_words
 from fastdrop_kernels.launch import (
@@ -32,6 +33,8 @@ from fastdrop_kernels.launch import (
 u64 = np.uint64
 SHARED: Final = 18  # words that the threads share: a kernel's arguments, then what `share` needs
 KERNEL_ADDRESS, FIRST, BLOCKS, WANTED, THREAD_NUM, NUM_THREADS = range(12, SHARED)
+
+LAUNCH: Final = types.Tuple([types.float64 if index == PARAMETER else types.int64 for index in range(KERNEL_ADDRESS)])
 
 call_kernel = c_function(KERNEL.return_type, *KERNEL.args)
 call_gomp_parallel = c_function(types.void, types.uint64, WORDS, types.uint32, types.uint32)
@@ -81,6 +84,11 @@ def run_serial(kernel: int, launch: Launch) -> None:
     first, last = blocks_of(launch[START], launch[COUNT])
     call_kernel(u64(kernel), (shared, first, last))
     fence()  # as above
+
+
+def serial(kernel: int) -> Callable[[Launch], None]:
+    """Return `run_serial` of a kernel, with less work a call."""
+    return functools.partial(entry_point(run_serial, types.int64, LAUNCH), kernel)
 
 
 @compiled_entry

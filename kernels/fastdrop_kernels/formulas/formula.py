@@ -29,3 +29,4 @@ class NormalFormula(NamedTuple):
     derivative: str  # as above, or IDENTITY
     factors: Callable[[Any, Any], Any]  # as above
     noised: Callable[[Any, Any, Any], Any]  # (value, z as float32, factors) -> result
+    inputs: int = 1
