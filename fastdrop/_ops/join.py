@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fastdrop._devices.kernels import has_address, launch
+from fastdrop._devices.kernels import STRIDED, has_address, launch
 from fastdrop._keys.arguments import check_key
 from fastdrop._keys.key import CountingStrides, Key, Seed
 from fastdrop._ops import autograd
@@ -73,6 +73,8 @@ def _check(name: str, x: Any, second: Any) -> None:
     for tensor in (x, second):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} needs two tensors, but got {type(tensor).__name__}")
+        if tensor.is_nested or tensor.layout is not STRIDED:
+            raise TypeError(f"{name} needs strided tensors, but got {'nested' if tensor.is_nested else tensor.layout}")
     if in_trace():
         return  # sizes are tensors there: to compare them would be recorded, or warned of
     if x.shape != second.shape or x.dtype != second.dtype or x.device != second.device:

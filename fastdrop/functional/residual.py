@@ -44,7 +44,7 @@ def dropout_add(
     ValueError
         If input and residual differ in shape, dtype or device; for a bad p or key as in `dropout`.
     TypeError
-        If one of the two is no tensor; for a bad key as in `dropout`.
+        If one of the two is no strided tensor; for a bad key as in `dropout`.
 
     Examples
     --------

@@ -185,6 +185,14 @@ def test_residuals_that_do_not_fit(other, text):
             dropout_add(x, other, P, training)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_and_sparse_tensors():
+    x = torch.ones(2, 3)
+    for tensor, kind in ((torch.nested.nested_tensor([x, x]), "nested"), (x.to_sparse(), "torch.sparse_coo")):
+        with pytest.raises(TypeError, match=f"dropout_add needs strided tensors, but got {kind}"):
+            dropout_add(tensor, tensor, P)
+
+
 def test_arguments_are_checked():
     x, residual = tensors()
     with pytest.raises(TypeError, match="dropout_add needs two tensors, but got float"):
