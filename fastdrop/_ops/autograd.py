@@ -14,7 +14,7 @@ from fastdrop._keys.key import CountingStrides, Key, NoiseShape
 from fastdrop._ops import decompose, modes
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, compute_, has_memory, has_strides
-from fastdrop._ops.modes import in_dispatch_mode_or_trace, in_transform, is_compiling, is_legacy_batch, is_recorded
+from fastdrop._ops.modes import dispatch_modes, in_transform, is_compiling, is_legacy_batch, is_recorded, trace
 from fastdrop_kernels.formulas import FORMULAS, IDENTITY
 
 
@@ -147,7 +147,7 @@ def is_for_kernel(x: torch.Tensor) -> bool:
     """
     if is_compiling():  # Dynamo, which traces this, knows none of the other questions
         return False
-    return has_kernel(x) and not (in_dispatch_mode_or_trace() or is_legacy_batch(x))
+    return has_kernel(x) and not dispatch_modes() and trace() is None and not is_legacy_batch(x)  # as dispatch.route
 
 
 def drop(name: str, x: torch.Tensor, key: Key) -> torch.Tensor:

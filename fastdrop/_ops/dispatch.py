@@ -16,13 +16,14 @@ from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import autograd, fallback, library, native
 from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.modes import (
-    in_dispatch_mode_or_trace,
+    dispatch_modes,
     in_graph,
     in_transform,
     is_compiling,
     is_exported,
     is_functional,
     is_recorded,
+    trace,
 )
 from fastdrop._ops.resolve import draw_in_graph, resolve
 from fastdrop._ops.variants import Variant
@@ -56,7 +57,22 @@ def call(
         return input
     if is_compiling():
         return library.drop(variant, input, parameter, inplace, noise_shape, given, offset, generator)
-    if not has_kernel(input) or in_dispatch_mode_or_trace():
+    return route(variant, input, parameter, inplace, noise_shape, given, offset, generator)
+
+
+def route(
+    variant: Variant,
+    input: torch.Tensor,
+    parameter: float,
+    inplace: bool,
+    noise_shape: NoiseShape,
+    given: Seed | None,
+    offset: int,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Return the result of a call whose arguments are checked, in training, and which Dynamo does not trace."""
+    # What in_dispatch_mode_or_trace asks stands here: that call would cost 64 elements one percent of their time.
+    if not has_kernel(input) or dispatch_modes() or trace() is not None:
         return fallback.drop(variant, input, parameter, inplace, noise_shape, given, offset, generator)
     if input.numel() == 0:
         return input

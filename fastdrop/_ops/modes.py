@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
+dispatch_modes: Final = _len_torch_dispatch_stack  # how many dispatch modes follow operators
+trace: Final = _get_tracing_state  # what torch.jit.trace keeps while it follows operators, else None
 is_compiling: Final = is_dynamo_compiling  # whether Dynamo traces the code that asks; it knows the question
 in_transform: Final = _are_functorch_transforms_active  # whether a transform of torch.func is active
 is_legacy_batch: Final = is_legacy_batchedtensor  # whether torch's older vmap, that of is_grads_batched, made a tensor
@@ -32,17 +34,17 @@ unseen: Final = _disable_current_modes  # a context in which no dispatch mode se
 
 def in_trace() -> bool:
     """Return whether torch.jit.trace follows operators."""
-    return _get_tracing_state() is not None
+    return trace() is not None
 
 
 def in_dispatch_mode() -> bool:
     """Return whether a dispatch mode follows operators."""
-    return bool(_len_torch_dispatch_stack())
+    return dispatch_modes() > 0
 
 
 def in_dispatch_mode_or_trace() -> bool:
     """Return whether a dispatch mode or a trace follows operators, and would not see what a kernel does."""
-    return bool(_len_torch_dispatch_stack()) or _get_tracing_state() is not None
+    return dispatch_modes() > 0 or trace() is not None
 
 
 def in_fake_mode() -> bool:

@@ -13,7 +13,7 @@ from fastdrop._devices.kernels import FLOATS, PLAIN, has_kernel
 from fastdrop._keys.broadcast import channels_of
 from fastdrop._keys.key import Key
 from fastdrop._ops import draws
-from fastdrop._ops.dispatch import call
+from fastdrop._ops.dispatch import route
 from fastdrop._ops.dynamo_skip import dynamo_skip
 from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.modes import in_graph_tracing, in_transform, is_exported
@@ -61,7 +61,7 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         if by_channels and x.dim() < 2:
             return native(x, p, train)  # type: ignore[no-any-return]  # there are none: torch's error
         noise_shape = channels_of(x.shape) if by_channels else None
-        return call(variant, x, p, True, inplace, noise_shape, None, 0, None)
+        return route(variant, x, p, inplace, noise_shape, None, 0, None)
 
     return kernel
 
