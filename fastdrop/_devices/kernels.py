@@ -70,10 +70,14 @@ def launch(
     if device < 0:  # the CPU
         cpu.run_kernel(name, dtype, (source, target, second, 0, 0, count, seed, 0, offset, parameter, repeat, inner))  # type: ignore[arg-type]  # an int
     else:
-        value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
-        arguments = source, target, second, 0, 0, count, value, address, offset, parameter, repeat, inner
+        arguments = source, target, second, 0, 0, count, *_seed_slots(seed), offset, parameter, repeat, inner
         cuda.run_kernel(name, dtype, device, arguments)
     return True
+
+
+def _seed_slots(seed: Seed) -> tuple[int, int]:
+    """Return a launch's SEED and SEED_ADDRESS: a number, or where the kernel finds it."""
+    return (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
 
 
 def launch_into(name: str, x: torch.Tensor, y: torch.Tensor, parameter: float, seed: Seed, offset: int) -> None:
@@ -114,9 +118,8 @@ def has_mask_kernel(device: torch.device) -> bool:
 
 def fill_mask(keep: torch.Tensor, start: int, p: float, seed: Seed, offset: int) -> None:
     """Write a mask to a bool tensor on a GPU, from this element of the stream on, in the order of memory."""
-    value, address = (seed, 0) if isinstance(seed, int) else (0, seed.data_ptr())
     target = keep.data_ptr()
-    arguments = target, target, 0, 0, start, keep.numel(), value, address, offset, p, 0, 0
+    arguments = target, target, 0, 0, start, keep.numel(), *_seed_slots(seed), offset, p, 0, 0
     cuda.run_kernel("mask", "bool", keep.get_device(), arguments)
 
 
