@@ -168,3 +168,19 @@ def test_the_table_of_instructions_and_registers():
         told = [report(*kernel, capability) for capability in ARCHITECTURES]
         assert [f"{each.instructions_per_element:.1f}" for each in told] == cells[:4]
         assert str(told[2].resources.registers) == cells[4]
+
+
+def test_the_figures_of_the_page_on_the_cpu_are_those_of_the_files():
+    text, results = CPU.read_text(encoding="utf-8"), ROOT / "bench" / "results"
+    measured = json.loads((results / "cpu-epyc-zen4-2-cores-float32.json").read_text())["results"]
+    ratios = {each["size"]: each["forward"]["ratios"] for each in measured if each["threads"] == 1}
+    for size, *cells in rows(text, "| elements |"):
+        names = ("native / fastdrop", "fastdrop_into / copy", "fastdrop / clone")
+        figures = [ratios[int(size.replace(",", ""))][name] for name in names]
+        assert [float(cell.removesuffix(" x")) for cell in cells] == pytest.approx(figures, rel=0.03)
+    measured = json.loads((results / "cold-epyc-zen3-2-cores.json").read_text())["kernels"]
+    seconds = {(each["name"], each["dtype"]): each["timings"] for each in measured if each["p"] == 0.1}
+    for name, *cells in rows(text, "| kernel |"):
+        timings = [seconds[name, dtype] for dtype in ("float32", "bfloat16")]
+        figures = [each["fastdrop"]["seconds"] / each["copy"]["seconds"] for each in timings]
+        assert [float(cell) for cell in cells] == pytest.approx(figures, abs=0.006)
