@@ -16,6 +16,8 @@ from llvmlite import binding
 from machine_code import report
 
 import fastdrop
+from fastdrop._keys.arguments import signed64
+from fastdrop._keys.seeds import fold_in
 from fastdrop_kernels.cpu.gaussian import transform
 from fastdrop_kernels.cuda import cubins, toolchain
 from fastdrop_kernels.cuda.disassembly import parse
@@ -143,6 +145,16 @@ def test_a_seed_in_a_tensor_is_read_as_64_bits():
     assert torch.equal(*masks)
     with pytest.raises(ValueError, match="seed"):
         fastdrop.dropout_mask(64, 0.5, seed=-1)
+
+
+def test_derived_keys_are_those_of_the_page():
+    (factor,) = re.findall(
+        r"fold_in\(seed, i\)  =  \(seed \+ (0x\w+) \* i\) % 2\*\*64", STREAM.read_text(encoding="utf-8")
+    )
+    for seed, i in [(5, 0), (5, 3), (2**64 - 1, 12345)]:
+        assert fold_in(seed, i) == (seed + int(factor, 16) * i) % 2**64
+        in_tensor = fold_in(torch.tensor(signed64(seed, "seed")), i)
+        assert int(in_tensor) % 2**64 == fold_in(seed, i)
 
 
 @needs_tools
