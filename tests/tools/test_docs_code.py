@@ -24,7 +24,7 @@ from fastdrop_kernels.cuda.disassembly import parse
 
 ROOT = pathlib.Path(__file__).parents[2]
 STREAM, CPU, GPU = (ROOT / "docs" / name for name in ("mask-stream.md", "cpu-kernels.md", "gpu-kernels.md"))
-EXCERPT = re.compile(r"<!-- from (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+EXCERPT = re.compile(r"<!-- from (\S+) -->\n```python title=.*?\n(.*?)```", re.DOTALL)
 EXCERPTS = [
     pytest.param(source, text, id=f"{page.stem}-{source}-{i}")
     for page in (CPU, GPU)
