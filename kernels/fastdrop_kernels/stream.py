@@ -34,7 +34,7 @@ BLOCK: Final = 1024  # elements that share one threshold
 DITHER: Final = 40503  # odd, 2**16 / golden ratio: thresholds of successive blocks spread evenly
 
 
-u64 = np.uint64  # an operand of another type would make Numba compute in float64
+u64 = np.uint64  # an operand of another type would make Numba compute in float64 or int64
 
 
 def block_threshold(block: Any, p32: Any, seed: Any, offset: Any) -> Any:
