@@ -4,7 +4,7 @@ from fastdrop.functional.alpha import alpha_dropout, feature_alpha_dropout
 from fastdrop.functional.blocks import drop_block2d, drop_block3d
 from fastdrop.functional.channels import dropout1d, dropout2d, dropout3d
 from fastdrop.functional.connect import drop_connect
-from fastdrop.functional.dropout import dropout
+from fastdrop.functional.elements import dropout
 from fastdrop.functional.embedding import embedding_dropout
 from fastdrop.functional.gaussian import gaussian_dropout, gaussian_noise
 from fastdrop.functional.mask import dropout_mask

@@ -4,7 +4,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from fastdrop._keys.key import Seed
-from fastdrop.functional.dropout import dropout
+from fastdrop.functional.elements import dropout
 
 
 def drop_connect(
