@@ -42,7 +42,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 class OwnTypes(griffe.Extension):
-    """Where parameters share a description ("seed, offset, generator"), give each its type; griffe takes the first's."""
+    """Parameters that share a description (`seed, offset`) have types of their own; griffe gives all the first one's."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Go through all that has a docstring."""
