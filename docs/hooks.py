@@ -42,7 +42,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 class OwnTypes(griffe.Extension):
-    """Parameters that share a description (`seed, offset`) have types of their own; griffe gives all the first one's."""
+    """Parameters that share a description (`seed, offset`) get their own types; griffe gives all the first one's."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Go through all that has a docstring."""
