@@ -21,17 +21,25 @@ NAME = re.compile(r"<code>((?:fastdrop\.)?(functional\.\w+)|fastdrop\.(\w+))(\(\
 
 def on_files(files: Files, config: Any) -> Files:
     """Add files of the repository under the paths that pages know them by."""
-    for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
-        name = path.relative_to(ROOT).as_posix()
-        add(files, config, name, f"source/{name}.txt")  # which browsers show; they offer to save a .py
+    sources = {path.relative_to(ROOT) for pattern in SOURCES for path in ROOT.glob(pattern)}
+    for path in sources:
+        add(files, config, path, f"source/{path}.txt", abs_src_path=str(ROOT / path))  # a .py, browsers offer to save
+    folders = {folder for path in sources for folder in path.parents[:-1]}
+    for folder in folders:
+        names = [path.name for path in sorted(sources) if path.parent == folder]
+        inner = [path.name for path in sorted(folders) if path.parent == folder]
+        links = [f'<a href="{name}/">{name}/</a>' for name in inner] + [
+            f'<a href="{name}.txt">{name}</a>' for name in names
+        ]
+        add(files, config, folder, f"source/{folder}/index.html", content="<br>\n".join(links))
     for name in PAGES:
-        add(files, config, name, f"{name.removesuffix('.md').lower()}/index.html")
+        add(files, config, name, f"{name.removesuffix('.md').lower()}/index.html", abs_src_path=str(ROOT / name))
     return files
 
 
-def add(files: Files, config: Any, name: str, dest_uri: str) -> None:
+def add(files: Files, config: Any, name: str | pathlib.PurePath, dest_uri: str, **content: Any) -> None:
     """Add a file of the repository, to be at an address of the site."""
-    file = File.generated(config, f"../{name}", abs_src_path=str(ROOT / name))
+    file = File.generated(config, f"../{name}", **content)
     file.dest_uri = dest_uri
     files.append(file)
 
