@@ -26,11 +26,9 @@ def on_files(files: Files, config: Any) -> Files:
         add(files, config, path, f"source/{path}.txt", abs_src_path=str(ROOT / path))  # a .py, browsers offer to save
     folders = {folder for path in sources for folder in path.parents[:-1]}
     for folder in folders:
-        names = [path.name for path in sorted(sources) if path.parent == folder]
-        inner = [path.name for path in sorted(folders) if path.parent == folder]
-        links = [f'<a href="{name}/">{name}/</a>' for name in inner] + [
-            f'<a href="{name}.txt">{name}</a>' for name in names
-        ]
+        inside = [f"{path.name}/" for path in sorted(folders) if path.parent == folder]
+        inside += [f"{path.name}.txt" for path in sorted(sources) if path.parent == folder]
+        links = [f'<a href="{name}">{name.removesuffix(".txt")}</a>' for name in inside]
         add(files, config, folder, f"source/{folder}/index.html", content="<br>\n".join(links))
     for name in PAGES:
         add(files, config, name, f"{name.removesuffix('.md').lower()}/index.html", abs_src_path=str(ROOT / name))
