@@ -34,7 +34,7 @@ def anchors(path: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize("page", TEXTS, ids=shown)
 def test_links_lead_to_files_and_headings(page):
-    for link in LINK.findall(prose(page)):
+    for link in LINK.findall(re.sub(r"`[^`]*`", "", prose(page))):  # code is full of brackets
         if link.startswith(("https://", "http://")):
             continue
         name, _, anchor = link.partition("#")
