@@ -30,7 +30,8 @@ def gaussian_dropout(
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides; `input` itself in eval mode and at p = 0.
+    Tensor of input's shape, dtype and (dense) strides
+        `input` itself in eval mode and at p = 0.
 
     Raises
     ------
@@ -75,7 +76,8 @@ def gaussian_noise(
 
     Returns
     -------
-    Tensor of input's shape, dtype and (dense) strides; `input` itself in eval mode and at std = 0.
+    Tensor of input's shape, dtype and (dense) strides
+        `input` itself in eval mode and at std = 0.
 
     Raises
     ------

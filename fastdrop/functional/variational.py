@@ -19,7 +19,7 @@ def variational_dropout(
 
     Parameters
     ----------
-    input : Tensor of shape (T, N, C), (N, T, C) with `batch_first`, or (T, C)
+    input : Tensor of shape (T, N, C), (N, T, C) with batch_first, or (T, C)
         N sequences of T steps with C features, laid out as `torch.nn.LSTM` takes them; dtypes and devices as in
         `dropout`.
     p : float in [0, 1]

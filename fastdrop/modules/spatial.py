@@ -45,16 +45,13 @@ class SpatialDropout1D(_SpatialDropout):
     ----------
     rate : float in [0, 1]
         Probability of a channel being zeroed; what is kept is scaled by 1/(1 - rate).
-    data_format : {"channels_last", "channels_first"}, optional
-        Which dimension the channels are; default: the last one. `SpatialDropout1D` has none, as in Keras.
     generator : torch.Generator, optional
         Where this layer draws its seeds, in place of Keras's `seed`; default: torch's.
 
     Raises
     ------
     ValueError
-        If rate is outside [0, 1] or data_format another; at a call, also in eval mode, if the input has another number
-        of dimensions.
+        If rate is outside [0, 1]; at a call, also in eval mode, if the input has another number of dimensions.
 
     Examples
     --------
@@ -76,7 +73,20 @@ class SpatialDropout1D(_SpatialDropout):
 class SpatialDropout2D(_SpatialDropout):
     """Zero channels of inputs (batch, rows, columns, channels) in training, as `keras.layers.SpatialDropout2D`.
 
-    Parameters and errors as of `SpatialDropout1D`.
+    Parameters
+    ----------
+    rate : float in [0, 1]
+        Probability of a channel being zeroed; what is kept is scaled by 1/(1 - rate).
+    data_format : {"channels_last", "channels_first"}, optional
+        Which dimension the channels are; default: the last one.
+    generator : torch.Generator, optional
+        Where this layer draws its seeds, in place of Keras's `seed`; default: torch's.
+
+    Raises
+    ------
+    ValueError
+        If rate is outside [0, 1] or data_format another; at a call, also in eval mode, if the input has another number
+        of dimensions.
 
     Examples
     --------
@@ -91,7 +101,7 @@ class SpatialDropout2D(_SpatialDropout):
 class SpatialDropout3D(_SpatialDropout):
     """Zero channels of inputs (batch, depth, rows, columns, channels) in training, as `keras.layers.SpatialDropout3D`.
 
-    Parameters and errors as of `SpatialDropout1D`.
+    Parameters and errors as of `SpatialDropout2D`.
 
     Examples
     --------

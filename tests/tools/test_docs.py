@@ -22,6 +22,7 @@ PUBLIC = sorted(
     },
     key=lambda thing: (thing.__module__, thing.__name__),
 )
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if ">>> " in page.read_text()]
 REFERENCE = re.compile(r"Parameters (?:and errors )?(?:as in|as of) `([\w.]+)`")
 RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("uninstalled")  # whatever an example insta
 
 
 def names() -> dict[str, object]:
-    return {"fastdrop": fastdrop, "torch": torch, "x": torch.ones(2, 4), "step": 3}
+    return {"fastdrop": fastdrop, "torch": torch, "nn": torch.nn, "x": torch.ones(2, 4), "step": 3}
 
 
 def run(test: doctest.DocTest) -> doctest.TestResults:
@@ -61,11 +62,12 @@ def test_docstrings_say_what_a_user_needs(thing):
         assert f"{section}\n" in text, section
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/variants.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_in_pages(page):
-    text = (ROOT / page).read_text()
-    test = doctest.DocTestParser().get_doctest(text, names(), page, page, 0)
-    assert test.examples, f"{page} has no example"
+    test = doctest.DocTestParser().get_doctest(page.read_text(encoding="utf-8"), names(), page.name, str(page), 0)
+    assert test.examples
     assert run(test).failed == 0
+
+
+def test_pages_with_examples_are_found():
+    assert {"README.md", "quick-start.md", "reproducibility.md"} <= {page.name for page in PAGES}

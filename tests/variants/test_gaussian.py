@@ -31,7 +31,8 @@ def assert_near(name: str, y: torch.Tensor, x: torch.Tensor, p: float = P) -> No
     exact, eps = wanted(name, x, p), torch.finfo(torch.float32).eps
     noise = (exact - x.double()).abs()
     error = (y.double() - exact).abs()
-    assert (error <= exact.abs() * torch.finfo(x.dtype).eps / 2 + noise * ULPS * eps + 1e-7 * (name == "noise")).all()
+    rounding = exact.abs().clamp(min=torch.finfo(x.dtype).smallest_normal) * torch.finfo(x.dtype).eps / 2
+    assert (error <= rounding + noise * ULPS * eps + 1e-7 * (name == "noise")).all()
 
 
 @every_member
