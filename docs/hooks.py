@@ -62,7 +62,7 @@ class AsInPython(griffe.Extension):
             todo += [member for member in thing.members.values() if not member.is_alias]
             for name in thing.imports if thing.is_module else ():
                 module = thing.members.get(name)
-                if module is not None and module.is_module and name in module.members:
+                if module is not None and not module.is_alias and module.is_module and name in module.members:
                     thing.members[name] = griffe.Alias(name, module.members[name], parent=thing)
             if (thing.is_function or thing.is_class) and thing.docstring:
                 correct(thing)
