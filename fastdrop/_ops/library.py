@@ -14,7 +14,6 @@ from torch._prims_common import _is_non_overlapping_and_dense_or_false as is_den
 from torch._prims_common import make_contiguous_strides_for
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from fastdrop._devices.kernels import PLAIN, has_kernel
 from fastdrop._keys import seeds as _seeds
@@ -65,6 +64,8 @@ def drop(
     generator: Any,
 ) -> torch.Tensor:
     """Put a variant's operator into the graph that is being recorded; what the operator does not take stays torch's."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # here: it imports SymPy
+
     if not takes(x):
         return native.native(variant, x, parameter, inplace)
     if seed is None and generator is None and is_exported():

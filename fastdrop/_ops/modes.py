@@ -19,8 +19,10 @@ from torch._C import (
 )
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
-from torch.compiler import assume_constant_result, is_dynamo_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.utils._python_dispatch import _disable_current_modes
+
+from fastdrop._ops.dynamo_skip import assume_constant_result
 
 GRAPH_MODES: Final = (_TorchDispatchModeKey.PROXY, _TorchDispatchModeKey.FAKE, _TorchDispatchModeKey.FUNCTIONAL)
 
@@ -77,7 +79,7 @@ def is_exported() -> bool:
     return in_trace() or _is_exporting() or (mode is not None and mode.export)
 
 
-@assume_constant_result  # type: ignore[untyped-decorator]  # some versions' Dynamo takes the question for a yes
+@assume_constant_result  # some versions' Dynamo takes the question for a yes
 def _is_exporting() -> bool:
     return torch.compiler.is_exporting()
 

@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch.compiler import assume_constant_result
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from fastdrop._keys.arguments import check_probability
 from fastdrop._keys.broadcast import channels_of
 from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops.dispatch import call
+from fastdrop._ops.dynamo_skip import assume_constant_result
 from fastdrop._ops.variants import FEATURE_DROPOUT, UNBATCHED_FEATURE_DROPOUT
 
 
@@ -192,7 +192,7 @@ def _check_rank(rank: int, spatial: int) -> None:
     _warn(text)
 
 
-@assume_constant_result  # type: ignore[untyped-decorator]  # called by compilation, once; `warn` would break the graph
+@assume_constant_result  # called by compilation, once; `warn` would break the graph
 def _warn(text: str) -> None:
     """Warn of the line that called the public function, four calls above."""
     warnings.warn(text, stacklevel=5)
