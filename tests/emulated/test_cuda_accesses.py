@@ -19,6 +19,7 @@ from fastdrop_kernels.cuda.grid import PARAMETERS
 from fastdrop_kernels.formulas import FORMULAS
 
 GRID, THREADS, SEED = 2, 128, 11
+COUNT = GRID * THREADS * 16  # elements of one pass of a mask, or two of others
 
 OF_16_BITS = [("dropout", "float16"), ("dropout", "bfloat16")]
 
@@ -33,9 +34,9 @@ def run(of: Kernel, x: np.ndarray, p: float = 0.5, scale: float = 2.0):
 @parametrized(each(PLAIN), often(PLAIN))
 def test_warps_ask_for_whole_sectors(name, dtype, capability):
     """Half of every sector in float64, and in float32 where lanes do not deal it; else no byte that is not wanted."""
-    _, statistics = run(interpreted(name, dtype, capability), np.zeros(8192, STORAGE[dtype]))
+    _, statistics = run(interpreted(name, dtype, capability), np.zeros(COUNT, STORAGE[dtype]))
     times = 2 if dtype == "float64" or (dtype == "float32" and capability < (9, 0)) else 1
-    assert statistics.store.ideal == 8192 * np.dtype(STORAGE[dtype]).itemsize // 32
+    assert statistics.store.ideal == COUNT * np.dtype(STORAGE[dtype]).itemsize // 32
     assert statistics.store.touched == times * statistics.store.ideal
     assert statistics.load.touched == times * statistics.load.ideal
     assert statistics.load.ideal == (0 if name == "mask" else statistics.store.ideal)

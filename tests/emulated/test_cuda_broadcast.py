@@ -1,5 +1,6 @@
 """Kernels for masks that are broadcast, and those of other formulas: their PTX, interpreted, against the CPU's bits."""
 
+import itertools
 from collections.abc import Iterator
 
 import mask_reference
@@ -18,6 +19,7 @@ from fastdrop_kernels.names import FLOATS, KERNELS
 
 RUNS = [(1, 1), (5, 1), (8, 1), (1024, 1), (10**6, 1), (2**33, 1)]  # repeat, inner
 ROWS = [(1, 40), (3, 8), (3, 16), (2, 37), (40, 1000), (7, 1100), (2**20, 24), (3, 2**40)]
+PARTS = [(1, 7, 0.5), (250, 0, 0.3), (1003, 13, 0.6), (77, 3, 1.0), (300, 2**40 + 5, 0.3)]  # elements, start, p
 EVERY_DTYPE = ("segments_dropout", "repeated_rows_dropout")
 NAMES = sorted(
     {name for name, _ in KERNELS if "gaussian" not in name} - {"dropout", "mask", "dropout_add"}
@@ -50,16 +52,31 @@ def keep(n: int, start: int, p: float, pattern: tuple[int, int]) -> np.ndarray:
     return mask_reference.keep_mask(e // (repeat * inner) * inner + e % inner, p, SEED, OFFSET)
 
 
+def check(run: Run, pattern: tuple[int, int], n: int, start: int, p: float) -> None:
+    """Check a part of a mask: the CPU's bits, and of segments that none is read which is dropped."""
+    x = placed(values(run.dtype, n, n), start % 16)
+    y = placed(np.zeros_like(x), start % 16)
+    read = int(keep(n, start, p, pattern).sum()) * x.itemsize if run.name.startswith("segments") else None
+    run(x, y, start, p, pattern=pattern, read=read)
+    assert_same(y, run.wanted(x, start, p, pattern), run.dtype)
+
+
 @kernels
-def test_every_kernel_gives_the_cpus_bits_and_reads_no_run_that_is_dropped(name, dtype, capability):
+def test_every_kernel_gives_the_cpus_bits_and_reads_no_segment_that_is_dropped(name, dtype, capability):
+    """Two parts of a mask for each pattern, in turn."""
+    run, layouts = Run(name, dtype, capability), patterns(name)
+    for i, pattern in enumerate(layouts):
+        parts = (PARTS[i % len(PARTS)], PARTS[(i + 2) % len(PARTS)]) if len(layouts) > 1 else PARTS
+        for part in parts:
+            check(run, pattern, *part)
+
+
+@pytest.mark.slow
+@kernels
+def test_every_part_of_every_pattern(name, dtype, capability):
     run = Run(name, dtype, capability)
-    for case, pattern in enumerate(patterns(name)):
-        for n, start, p in [(1, 7, 0.5), (250, 0, 0.3), (1003, 8 + 5 * case, 0.6), (77, 3, 1.0), (300, 2**40 + 5, 0.3)]:
-            x = placed(values(dtype, n, n), start % 16)
-            y = placed(np.zeros_like(x), start % 16)
-            read = int(keep(n, start, p, pattern).sum()) * x.itemsize if name.startswith("segments") else None
-            run(x, y, start, p, pattern=pattern, read=read)
-            assert_same(y, run.wanted(x, start, p, pattern), dtype)
+    for pattern, part in itertools.product(patterns(name), PARTS):
+        check(run, pattern, *part)
 
 
 @of_dropout

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("numba_cuda")
 
-from cuda_cases import each, often, parametrized
+from cuda_cases import ARCHITECTURES, each, parametrized
 from cuda_runs import Run, assert_same, check_alignments, check_beyond_32_bits, check_lengths, placed, values
 from cuda_tools import needs_tools
 from machine_code import ACCESSES, BITS, REGISTERS, report
@@ -21,8 +21,16 @@ INSTRUCTIONS = 51  # of an element, at most: 2 x 28 / 8 to draw, 23 fused multip
 BFLOAT16_ON_SM75 = 55
 
 GAUSSIAN = [kernel for kernel in KERNELS if kernel[0].startswith("gaussian")]
-# One of the two, in turn, for an architecture of a dtype: so each comes with every dtype.
-ALWAYS = [kernel for i, kernel in enumerate(often(GAUSSIAN)) if (i + i // 2 + i // 8) % 2 == 0]
+# Each dtype for one architecture; bfloat16 for the one that has no instructions for it.
+ALWAYS = [
+    (f"gaussian_{name}", dtype, capability)
+    for name, dtype, capability in zip(
+        ("dropout", "noise", "dropout", "noise"),
+        ("bfloat16", "float16", "float32", "float64"),
+        ARCHITECTURES,
+        strict=True,
+    )
+]
 pytestmark = parametrized(each(GAUSSIAN), ALWAYS)
 
 

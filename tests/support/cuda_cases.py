@@ -17,11 +17,11 @@ Kernel = tuple[str, str, Capability]  # name, dtype, architecture
 
 SM75, SM80, SM90, SM100 = ARCHITECTURES = ((7, 5), (8, 0), (9, 0), (10, 0))
 OFTEN: Final = {
-    "bool": (SM80, SM90),
-    "float16": (SM75, SM100),
+    "bool": (SM80,),
+    "float16": (SM100,),
     "bfloat16": (SM75, SM90),
     "float32": (SM80, SM90),
-    "float64": (SM75, SM100),
+    "float64": (SM75,),
 }
 
 
