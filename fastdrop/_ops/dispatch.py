@@ -14,6 +14,7 @@ from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_generator, check_seed, signed64
 from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import autograd, fallback, library, native
+from fastdrop._ops.entries import entry
 from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.modes import (
     in_dispatch_mode_or_trace,
@@ -30,6 +31,7 @@ from fastdrop._ops.variants import Variant
 Result = TypeVar("Result")
 
 
+@entry()
 def call(
     variant: Variant,
     input: torch.Tensor,
