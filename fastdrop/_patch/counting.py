@@ -17,7 +17,7 @@ from fastdrop._devices import kernels
 from fastdrop._devices.kernels import why_no_kernel
 from fastdrop._keys.key import NoiseShape
 from fastdrop._ops import autograd, decompose, dispatch, draws, fallback, join, layout, library, modes
-from fastdrop._ops.entries import ENTRIES
+from fastdrop._ops.entries import ENTRIES, INLINED
 from fastdrop._ops.native import bytes_kept
 from fastdrop._patch import aten, install
 from fastdrop_kernels.locks import held_by_forks
@@ -178,7 +178,7 @@ def _entry(function: Callable[..., Any], is_torchs: bool) -> Callable[..., Any]:
             formula=variant and variant.formula, noise_shape=given.get("noise_shape"),
         )  # fmt: skip
 
-    vars(counted)["_torchdynamo_inline"] = function
+    vars(counted)[INLINED] = vars(function)[INLINED]
     return counted
 
 
