@@ -15,7 +15,7 @@ ENTRIES: Final[dict[Any, str]] = {}  # the name that calls of each are counted u
 
 
 def entry(name: str = "") -> Callable[[Function], Function]:
-    """Decorate a function whose calls are dropout calls: its first tensor drops, its arguments `training` and p rule."""
+    """Decorate a function whose calls are dropout calls: of its first tensor, with arguments `training` and p."""
 
     def decorate(function: Function) -> Function:
         assert isinstance(function, FunctionType)

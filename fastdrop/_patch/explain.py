@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from fastdrop._patch import counting
+from fastdrop._patch import calls, counting
 
 __all__ = ["Explanation", "Row", "explain"]
 
@@ -49,12 +49,13 @@ class Explanation:
     """
 
     def __init__(self) -> None:
-        self._totals: counting.Totals = {}
+        self._totals: calls.Totals = {}
 
     @property
     def rows(self) -> list[Row]:
         """What has run up to now, the most elements first."""
-        rows = [Row(*key, *totals) for key, totals in counting.snapshot(self._totals).items()]
+        with calls.lock:
+            rows = [Row(*key, *totals) for key, totals in self._totals.items()]
         return sorted(rows, key=lambda row: (-row.elements, row))
 
     def __str__(self) -> str:
@@ -101,8 +102,8 @@ def explain() -> Iterator[Explanation]:
     the way that `uninstall` describes from the first block on.
     """
     report = Explanation()
-    counting.begin(report._totals)
     try:
+        counting.begin(report._totals)
         yield report
     finally:
         counting.end(report._totals)

@@ -23,7 +23,7 @@ PUBLIC = sorted(
     key=lambda thing: (thing.__module__, thing.__name__),
 )
 REFERENCE = re.compile(r"Parameters (?:and errors )?(?:as in|as of) `([\w.]+)`")
-RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
+RAISE_NOTHING = [fastdrop.accelerated, fastdrop.explain, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
