@@ -24,7 +24,6 @@ Run a program as `python SCRIPT ARGS` or `python -m MODULE ARGS` does, after fas
 
 SCRIPT is a file, or a folder or zip file with a __main__.py. All words after SCRIPT or MODULE
 are the program's. Processes that it starts afresh run without fastdrop: see docs/run.md."""
-BEFORE_THE_PROGRAM: Final = {__file__, runpy.__file__, "<frozen runpy>"}  # files
 
 
 def add_to(commands: Any) -> None:
@@ -81,8 +80,8 @@ def _run_as_python(program: Callable[[], object]) -> int:
 
 
 def _of_program(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the frames that are between Python and the program."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename in BEFORE_THE_PROGRAM:
+    """Return a traceback without this file's frames, in which it begins."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next
     return traceback
 
@@ -95,7 +94,7 @@ def _module(name: str) -> Callable[[], object]:
 
 def _script(name: str, parser: argparse.ArgumentParser) -> Callable[[], object]:
     """Return what runs a file, or what a folder or a zip file has as `__main__`."""
-    path = os.path.abspath(name)
+    path = os.path.join(os.getcwd(), name)
     if pkgutil.get_importer(path) is not None:
         _put_first_on_path(path, always=True)
         return lambda: _run_module_as_main("__main__", False)
