@@ -62,7 +62,15 @@ def test_docstrings_say_what_a_user_needs(thing):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/variants.md", "docs/mask-stream.md", "docs/monte-carlo.md", "docs/replacing-dropout.md"]
+    "page",
+    [
+        "README.md",
+        "docs/variants.md",
+        "docs/mask-stream.md",
+        "docs/monte-carlo.md",
+        "docs/replacing-dropout.md",
+        "docs/run.md",
+    ],
 )
 def test_examples_in_pages(page):
     text = (ROOT / page).read_text()
