@@ -83,7 +83,7 @@ def why_native(name: str, enabled: Container[str], x: torch.Tensor, p: float, tr
         return "install() is off"
     if p == 1.0:
         return "p = 1"
-    return "torch.func transform" if in_transform() else "torch's error"
+    return "torch.func transform" if in_transform() else ""
 
 
 def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:

@@ -30,7 +30,7 @@ def begin(totals: Totals) -> None:
     with lock:
         calls.counts.append(totals)
         if not _replaced:
-            install.override(aten.OPERATORS)
+            install.ensure_overridden(aten.OPERATORS)
             for module, name, counting in (*_entries(), *PLACES):
                 original = getattr(module, name)
                 _replaced.append((module, name, original))

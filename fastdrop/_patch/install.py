@@ -125,7 +125,7 @@ def _update() -> None:
     with _changing:
         wanted = None
         while wanted != (wanted := _wanted()):
-            override(wanted)
+            ensure_overridden(wanted)
             _ours.update(wanted)
             _ours.intersection_update(wanted)
             # Torch keeps compiled graphs on disk by what they were compiled from: F.dropout, ours or not.
@@ -134,7 +134,7 @@ def _update() -> None:
             config.cache_key_tag = config.cache_key_tag.replace(tag, "") + (tag if wanted else "")
 
 
-def override(operators: frozenset[str]) -> None:
+def ensure_overridden(operators: frozenset[str]) -> None:
     """Have operators called through our overrides, which hand all calls to torch where they are not to be ours."""
     with _changing:
         for name in operators.difference(_overridden):

@@ -59,7 +59,7 @@ def run(words: list[str], parser: argparse.ArgumentParser) -> int:
         parser.error("expected a module's name after -m" if is_module else "expected a script, or -m and a module")
     name, *arguments = words[is_module:]
     program = _module(name) if is_module else _script(name, parser)
-    sys.argv[:] = ["-m" if is_module else name, *arguments]
+    sys.argv[:] = ["-m" if is_module else name, *arguments]  # until it is found, a module has no file to stand there
     if summary:
         _print_at_exit(name)
     fastdrop.install()
@@ -87,7 +87,7 @@ def _of_program(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _module(name: str) -> Callable[[], object]:
-    """Return what runs a module; until that is found, Python's own command line has this argv too."""
+    """Return what runs a module."""
     _put_first_on_path(os.getcwd())
     return lambda: _run_module_as_main(name)
 
