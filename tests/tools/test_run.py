@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from fastdrop.cli import main
 
 TRAINING = """
 import argparse
+import os
 import sys
 
 import torch
@@ -49,6 +51,10 @@ for step in range(arguments.steps):
     optimizer.step()
 model.eval()
 model(torch.randn(3, 1, 8, 8))
+if child := os.fork():
+    os.waitpid(child, 0)
+else:
+    sys.exit()
 print("trained", arguments.steps, arguments.summary)
 sys.exit(3)
 """
@@ -93,8 +99,9 @@ def test_a_training_script_as_it_is(tmp_path):
     command = [sys.executable, "-m", "fastdrop", "run", "--summary", str(path), *arguments]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (3, "trained 4 True\n"), done.stderr
-    title, head, *lines, _ = done.stderr.strip().splitlines()
-    assert title == f"fastdrop: dropout calls of {path}"
+    _, table = done.stderr.split("\nfastdrop: ")  # one, of this process
+    title, head, *lines, _ = table.splitlines()
+    assert title == f"dropout calls of {path}"
     shown = {}
     for line in lines:
         function, computed_by, reason, *numbers = (line[a:b].strip() for a, b in columns(head))
@@ -148,9 +155,10 @@ def programs(tmp_path_factory):
     return folder
 
 
-def run_in_child(folder: Path, words: list[str]) -> tuple[object, str, str]:
+def run_in_child(folder: Path, words: list[str], **environment: str) -> tuple[object, str, str]:
     """Return a program's exit code and what it wrote, from a process that may be changed: `fastdrop run` is in it."""
     os.chdir(folder)
+    os.environ.update(environment)
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         try:
             code: object = main(["run", *words])
@@ -202,6 +210,11 @@ def test_the_table_is_shown_however_the_program_ends(programs, end):
     assert code == 1
     assert ("BrokenPipeError: on purpose" if end == "fail" else "text\n") in err
     assert err.endswith("\nfastdrop: dropout calls of package\nno dropout was called\n")
+
+
+def test_each_rank_of_torchrun_names_itself(programs):
+    *_, err = in_new_process(partial(run_in_child, RANK="1"), programs, ["--summary", "script.py"])
+    assert "fastdrop: dropout calls of script.py, rank 1\n" in err
 
 
 @pytest.mark.parametrize(
