@@ -3,6 +3,7 @@
 from fastdrop import functional, modules
 from fastdrop._monte_carlo.active import mc_dropout
 from fastdrop._monte_carlo.predict import mc_predict
+from fastdrop._patch.explain import explain
 from fastdrop._patch.install import accelerated, install, is_installed, uninstall
 from fastdrop._patch.replace import replace, restore
 from fastdrop._version import __version__
@@ -14,6 +15,7 @@ __all__ = [
     "__version__",
     "accelerated",
     "dropout_mask",
+    "explain",
     "functional",
     "install",
     "is_installed",

@@ -37,6 +37,17 @@ def has_kernel(x: torch.Tensor) -> bool:
     )
 
 
+def why_no_kernel(x: torch.Tensor) -> str:
+    """Return what `has_kernel` does not find in x: the first of its conditions that fails."""
+    if x.dtype not in FLOATS:
+        return f"dtype {str(x.dtype).removeprefix('torch.')}"
+    if type(x) not in PLAIN:
+        return f"tensor subclass {type(x).__name__}"
+    if x.layout is not STRIDED or x.is_nested:
+        return "nested tensor" if x.is_nested else f"{str(x.layout).removeprefix('torch.')} tensor"
+    return f"device {x.device.type}"
+
+
 def has_address(x: torch.Tensor) -> bool:
     """Return whether x has memory, or needs none."""
     address = x.data_ptr()  # without memory: its place in a storage that begins at 0

@@ -14,6 +14,7 @@ from fastdrop._keys import seeds
 from fastdrop._keys.arguments import check_generator, check_seed, signed64
 from fastdrop._keys.key import NoiseShape, Seed
 from fastdrop._ops import autograd, fallback, library, native
+from fastdrop._ops.entries import entry
 from fastdrop._ops.layout import compute, counting_strides_of
 from fastdrop._ops.modes import (
     dispatch_modes,
@@ -31,6 +32,7 @@ from fastdrop._ops.variants import Variant
 Result = TypeVar("Result")
 
 
+@entry()
 def call(
     variant: Variant,
     input: torch.Tensor,
@@ -60,6 +62,7 @@ def call(
     return route(variant, input, parameter, inplace, noise_shape, given, offset, generator)
 
 
+@entry()
 def route(
     variant: Variant,
     input: torch.Tensor,

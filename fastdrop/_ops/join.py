@@ -14,6 +14,7 @@ from fastdrop._keys.key import CountingStrides, Key, Seed
 from fastdrop._ops import autograd
 from fastdrop._ops.dispatch import call
 from fastdrop._ops.dynamo_skip import dynamo_skip
+from fastdrop._ops.entries import entry
 from fastdrop._ops.layout import copied_to_strides, counting_strides_of, has_strides
 from fastdrop._ops.modes import in_forward_ad, in_trace, in_transform, is_recorded
 from fastdrop._ops.resolve import resolve
@@ -48,6 +49,7 @@ class JoinFunction(torch.autograd.Function):
 _record: Any = super(torch.autograd.Function, JoinFunction).apply  # binds no inspect.signature
 
 
+@entry()
 def join(
     variant: JoinVariant,
     x: torch.Tensor,

@@ -5,6 +5,7 @@ ops, with torch's own kernel for what is not ours; every other call goes to torc
 """
 
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -29,6 +30,9 @@ NATIVE_DROPOUT: Final = "native_dropout"
 OPERATORS: Final = frozenset([*OVERRIDDEN, *(f"{name}_" for name in OVERRIDDEN), NATIVE_DROPOUT])
 
 Kernel = Callable[..., Any]  # takes the arguments of torch's operator
+Counting = Callable[[str, Kernel, Callable[..., str]], Kernel]  # (operator, torch's kernel, why it is called) -> both
+
+NATIVES: Final[list[Callable[[Counting | None], None]]] = []  # have calls of torch's kernels counted, or no more
 
 
 def names(bernoulli: bool) -> frozenset[str]:
@@ -63,7 +67,23 @@ def override(name: str, native: Kernel, enabled: Container[str]) -> Kernel:
         noise_shape = channels_of(x.shape) if by_channels else None
         return route(variant, x, p, inplace, noise_shape, None, 0, None)
 
+    original = native
+
+    def count(counting: Counting | None) -> None:
+        nonlocal native  # of the kernel, to which it makes no difference in time
+        native = original if counting is None else counting(name, original, partial(why_native, name, enabled))
+
+    NATIVES.append(count)
     return kernel
+
+
+def why_native(name: str, enabled: Container[str], x: torch.Tensor, p: float, train: bool | None) -> str:
+    """Return which condition of the kernels here fails, where they call torch's."""
+    if name not in enabled:
+        return "install() is off"
+    if p == 1.0:
+        return "p = 1"
+    return "torch.func transform" if in_transform() else ""
 
 
 def _native_dropout(native: Kernel, enabled: Container[str]) -> Kernel:

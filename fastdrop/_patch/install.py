@@ -125,15 +125,21 @@ def _update() -> None:
     with _changing:
         wanted = None
         while wanted != (wanted := _wanted()):
-            for name in wanted.difference(_overridden):
-                _override_all_keys(name)
-                _overridden.add(name)
+            ensure_overridden(wanted)
             _ours.update(wanted)
             _ours.intersection_update(wanted)
             # Torch keeps compiled graphs on disk by what they were compiled from: F.dropout, ours or not.
             config: Any = torch.compiler.config
             tag = f",fastdrop-{__version__}"
             config.cache_key_tag = config.cache_key_tag.replace(tag, "") + (tag if wanted else "")
+
+
+def ensure_overridden(operators: frozenset[str]) -> None:
+    """Have operators called through our overrides, which hand all calls to torch where they are not to be ours."""
+    with _changing:
+        for name in operators.difference(_overridden):
+            _override_all_keys(name)
+            _overridden.add(name)
 
 
 def _override_all_keys(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `fastdrop bench`, `info`, `inspect`, `compile` and `--version`."""
+"""The command line: `fastdrop run`, `bench`, `info`, `inspect`, `compile` and `--version`."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ import torch
 
 from fastdrop._devices.kernels import FLOATS
 from fastdrop._version import __version__
-from fastdrop.cli import compile, info, inspect
+from fastdrop.cli import compile, info, inspect, run
 
 SIZES: Final = "64,4096,65536,1048576,16777216"
 DTYPES: Final = {name: dtype for dtype, name in FLOATS.items()}
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastdrop", description="Dropout for PyTorch at the speed of a copy.")
     parser.add_argument("--version", action="version", version=f"fastdrop {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    run.add_to(commands)
     commands.add_parser("info", help="show versions, CPU, threads and cache; for bug reports").set_defaults(run=_info)
     bench = commands.add_parser("bench", help="measure against native torch and against a copy")
     bench.set_defaults(run=_bench)
@@ -106,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 where something that is needed is missing. Bad arguments exit with 2 at once.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.command == "run":  # whose program's errors are its own
+        return int(arguments.run(arguments))
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()

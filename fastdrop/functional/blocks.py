@@ -7,6 +7,7 @@ from fastdrop._keys.arguments import check_block_size, check_drop_probability, c
 from fastdrop._keys.key import Seed
 from fastdrop._ops import library, native
 from fastdrop._ops.drop_block import drop_block
+from fastdrop._ops.entries import entry
 from fastdrop._ops.variants import DROP_BLOCK2D, DROP_BLOCK3D, Variant
 
 
@@ -116,6 +117,7 @@ def drop_block3d(
     return _drop_blocks(DROP_BLOCK3D, 5, input, p, block_size, inplace, eps, training, seed, offset, generator)
 
 
+@entry()
 def _drop_blocks(
     variant: Variant, rank: int, input: torch.Tensor, p: float, block_size: int, inplace: bool, eps: float,
     training: bool, seed: Seed | None, offset: int, generator: torch.Generator | None,

@@ -6,6 +6,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from fastdrop._keys.arguments import check_key, check_probability
 from fastdrop._keys.key import Seed
 from fastdrop._ops import embedding
+from fastdrop._ops.entries import entry
 
 
 def embedding_dropout(
@@ -75,6 +76,7 @@ def embedding_dropout(
     return drop_words(rows, input, weight.shape[0], p, training, seed, offset, generator)
 
 
+@entry("embedding_dropout")
 def drop_words(
     rows: torch.Tensor, words: torch.Tensor, vocabulary: int, p: float, training: bool, seed: Seed | None,
     offset: int, generator: torch.Generator | None,

@@ -6,6 +6,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from fastdrop._keys.arguments import check_key, check_probability, check_word, shown
 from fastdrop._keys.key import Seed
 from fastdrop._ops import masks
+from fastdrop._ops.entries import entry
 
 
 def word_dropout(
@@ -64,6 +65,15 @@ def word_dropout(
         raise TypeError(f"word_dropout needs a tensor of integers, but got {shown(input)}")
     if input.is_floating_point() or input.is_complex() or input.dtype is torch.bool:
         raise TypeError(f"word_dropout needs a tensor of integers, but got {input.dtype}")
+    return _replaced(input, p, value, training, chosen, offset, generator)
+
+
+@entry("word_dropout")
+def _replaced(
+    input: torch.Tensor, p: float, value: int, training: bool, seed: Seed | None, offset: int,
+    generator: torch.Generator | None,
+) -> torch.Tensor:  # fmt: skip
+    """Return words, those that are dropped replaced by a value; arguments are checked."""
     if not training or p == 0.0:
         return input
-    return torch.where(masks.mask(input, input.shape, p, chosen, offset, generator), input, value)
+    return torch.where(masks.mask(input, input.shape, p, seed, offset, generator), input, value)

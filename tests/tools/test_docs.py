@@ -24,7 +24,7 @@ PUBLIC = sorted(
 )
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if ">>> " in page.read_text()]
 REFERENCE = re.compile(r"Parameters (?:and errors )?(?:as in|as of) `([\w.]+)`")
-RAISE_NOTHING = [fastdrop.accelerated, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
+RAISE_NOTHING = [fastdrop.accelerated, fastdrop.explain, fastdrop.install, fastdrop.is_installed, fastdrop.uninstall]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
