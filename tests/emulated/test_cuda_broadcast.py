@@ -35,9 +35,7 @@ def every_kernel() -> Iterator[tuple[str, str, tuple[int, int]]]:
 
 
 IN_TURN = list(every_kernel())
-# Of other formulas always one dtype; test_cuda_family has all of them in float32 on sm_90.
-ONE_DTYPE = [(name, ("float16", "bfloat16", "float16", "float64")[i % 4]) for i, name in enumerate(NAMES)]
-ALWAYS = [kernel for kernel in IN_TURN if kernel[0] in EVERY_DTYPE or kernel[:2] in ONE_DTYPE]
+ALWAYS = [kernel for kernel in IN_TURN if kernel[0] in EVERY_DTYPE]  # test_cuda_family has all others in float32
 kernels = parametrized(IN_TURN, ALWAYS)
 of_dropout = parametrized([kernel for kernel in IN_TURN if kernel[0] in EVERY_DTYPE], ALWAYS)
 

@@ -23,9 +23,8 @@ from fastdrop._ops import masked_scale
 
 KEY = {"seed": 2**64 - 3, "offset": 2**63 + 1}
 FUSED = {case.forward: name for name, case in CASES.items() if case.forward != "mask"}  # one each
-ALWAYS = {"dropout", "repeated_rows_dropout", "segments_dropout"}  # in bfloat16, as other tests compile them
-HALVES = [
-    pytest.param(name, torch.bfloat16, marks=() if forward in ALWAYS else pytest.mark.slow)
+HALVES = [  # dropout's own kernel, as other tests compile it
+    pytest.param(name, torch.bfloat16, marks=() if forward == "dropout" else pytest.mark.slow)
     for forward, name in FUSED.items()
 ]
 

@@ -29,6 +29,7 @@ from fastdrop_kernels.cuda import cubins, launch
 from fastdrop_kernels.cuda.dtypes import traits
 
 DEVICES = range(len(GPUS))
+ALWAYS = [("mask", "bool", 1), ("dropout", "float32", 0), ("dropout", "float32", 1)]  # name, dtype, device
 THREADS = 256  # of a block
 RESIDENT = 2048  # threads that a multiprocessor holds
 NOWHERE = 0x7F12_3456_7890  # an address that nothing is read from
@@ -112,8 +113,14 @@ def test_numbers_that_no_launch_has_are_refused(driver):
     assert not driver.launches
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("name", "dtype"), PLAIN)
+@pytest.mark.parametrize(
+    ("name", "dtype", "device"),
+    [
+        pytest.param(*kernel, device, marks=() if (*kernel, device) in ALWAYS else pytest.mark.slow)
+        for kernel in PLAIN
+        for device in DEVICES
+    ],
+)
 def test_each_device_runs_its_own_code_and_returns_what_the_cpu_does(driver, name, dtype, device):
     kernel = launch.load(name, dtype, device)
     gpu = GPUS[device]

@@ -7,7 +7,13 @@ from cuda_runs import Run, assert_same, placed, values
 
 NAMES = ["dropout_add"]
 # float32 in blocked and lane-paired arrangement
-DTYPES = [("float16", SM100), ("bfloat16", SM75), ("float32", SM80), ("float32", SM90), ("float64", SM75)]
+DTYPES = [
+    pytest.param("float16", SM100, marks=pytest.mark.slow),
+    ("bfloat16", SM75),
+    ("float32", SM80),
+    ("float32", SM90),
+    pytest.param("float64", SM75, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("dtype", "capability"), DTYPES)
