@@ -25,4 +25,4 @@ def tests(session: nox.Session, torch: str) -> None:
     constraints.write_text(f"torch=={torch}\n{others}")
     extras = "test-torch,cuda12" if torch in CUDA_12 else "test"
     session.install("-c", str(constraints), "-e", f".[{extras}]")
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", "-m", "slow or not slow", *session.posargs)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make `sampled(n)` tests slow but for one case in n, such that each value of each parameter has its turn."""
+    counts: Counter[str] = Counter()
+    for item in items:
+        if (sampled := item.get_closest_marker("sampled")) is not None:
+            (n,), test = sampled.args, item.nodeid.partition("[")[0]
+            i = counts[test]
+            counts[test] += 1
+            if (i + i // n + i // n**2) % n:  # a diagonal: else a parameter of n values would always be at the same one
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ SIZES = [1, 7, 8, 33, 1000, 4097]
 
 @pytest.mark.parametrize("dtype", oracle.FLOATS)
 @pytest.mark.parametrize("n", SIZES)
+@pytest.mark.sampled(2)
 def test_forward_and_backward(on_gpu, driver, dtype, n):
     x = torch.randn(n).to(dtype).requires_grad_()
     grad_output = torch.randn(n).to(dtype)

@@ -32,6 +32,7 @@ native = nn.functional.dropout
 
 
 @ALL_LAYOUTS
+@pytest.mark.sampled(2)
 def test_compiled_dropout(make):
     x = leaf(make(torch.float32))
     assert_dropout(compiled(lambda x: dropout(x, P, seed=SEED, offset=9))(x), x, offset=9)
@@ -58,6 +59,7 @@ PICKS: dict[str, Function] = {
 
 
 @pytest.mark.parametrize("pick", PICKS.values(), ids=PICKS)
+@pytest.mark.sampled(2)
 def test_sizes_that_data_decide(pick):
     x = leaf(values(40, 6))
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):

@@ -51,6 +51,7 @@ FAMILY = [  # one for each way that a backward goes
 
 
 @pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.sampled(3)
 def test_family(name):
     case = family_cases.CASES[name]
     assert_compiled(case.function, case.input())
@@ -60,6 +61,7 @@ def test_family(name):
 @pytest.mark.parametrize(
     "make", [lambda: values(7, 6).t(), lambda: values(6, 14)[:, ::2]], ids=["transposed", "sliced"]
 )
+@pytest.mark.sampled(2)
 def test_layouts(make, inplace):
     assert_compiled(lambda x: dropout(x.clone(), HALF, True, inplace), make())
 
@@ -89,6 +91,7 @@ def test_nodes_that_torch_func_made():
     ],
     ids=["dropout", "in place", "2d", "alpha"],
 )
+@pytest.mark.sampled(2)
 def test_installed(function):
     assert_compiled(function, values(6, 40))
 

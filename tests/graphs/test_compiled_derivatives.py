@@ -146,6 +146,7 @@ IN_GRAPHS = ["grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "rows", "grad 
 
 
 @pytest.mark.parametrize("name", IN_GRAPHS)
+@pytest.mark.sampled(2)
 def test_transforms_in_compiled_code(name):
     x = integers(3, 4).t()
     d = factors(x)

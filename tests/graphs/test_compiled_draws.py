@@ -64,6 +64,7 @@ def state_after(function: Callable[[], Any]) -> torch.Tensor:
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(("function", "shape", "p", "size"), CASES)
+@pytest.mark.sampled(3)
 def test_the_generator_advances_as_in_eager_code(function, shape, p, size):
     x = torch.ones(shape if size is None else (size, *shape[1:]))
     wanted = state_after(lambda: function(x, p))

@@ -51,6 +51,7 @@ print("ok")
         ("drop_block_mask", "fastdrop.functional.drop_block2d(x, 0.5, 3, seed=3)"),
     ],
 )
+@pytest.mark.sampled(2)
 def test_any_operator_may_be_the_first_and_inductor_is_imported_for_none(name, call):
     assert run_python(ALONE.format(name=name, call=call, before="", after="assert operator in lowerings")) == "ok"
 

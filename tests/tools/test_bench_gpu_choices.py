@@ -32,6 +32,7 @@ def run(of: Kernel, dtype: str, grid: int, threads: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("dtype", "capability"), CASES, ids=str)
+@pytest.mark.sampled(3)
 def test_every_variant_is_another_way_to_the_same(dtype, capability):
     found = dict(choices.variants(dtype, capability))
     wanted = run(interpreted("dropout", dtype, capability), dtype, 3, 256)

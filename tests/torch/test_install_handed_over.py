@@ -45,6 +45,7 @@ def without_masks(result: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:.*quantiz:DeprecationWarning")
 @pytest.mark.parametrize("maker", MAKERS)
 @every_operator
+@pytest.mark.sampled(3)
 def test_handed_over(name, maker):
     def function() -> Any:
         x = MAKERS[maker]()

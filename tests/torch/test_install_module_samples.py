@@ -80,6 +80,7 @@ def run_reference(module: nn.Module, sample: Any) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(("training", "p"), [(True, 0.0), (False, 0.5)], ids=["p=0", "eval"])
 @pytest.mark.parametrize("name", DROPPING + CELLS)
+@pytest.mark.sampled(2)
 def test_modules_that_drop_nothing_are_natives_bit_for_bit(module_infos, name, training, p):
     info = module_infos[name]
     for sample in module_samples(info, torch.float32, training):

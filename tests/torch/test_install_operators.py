@@ -22,6 +22,7 @@ MODES = {"recorded": nullcontext, "no_grad": torch.no_grad, "inference": torch.i
     ("name", "layout"),
     [(name, layout) for name in OPERATORS for layout in LAYOUTS if (name[-1], layout) != ("_", "expanded")],
 )
+@pytest.mark.sampled(3)
 def test_operators(name, layout, dtype, mode):
     in_place, make = name.endswith("_"), LAYOUTS[layout]
     leaf = randn(6, 8, 4, 5).to(dtype).requires_grad_()
@@ -59,6 +60,7 @@ def test_mask_of_native_dropout(installed, layout, train):
 
 
 @every_operator
+@pytest.mark.sampled(2)
 def test_gradients_of_gradients(installed, name):
     def reseeded(x: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)

@@ -80,6 +80,7 @@ DROPPING: dict[str, Function] = {  # of (3, 2, 4)
 
 @pytest.mark.parametrize("transform", ALL)
 @pytest.mark.parametrize("dropping", DROPPING)
+@pytest.mark.sampled(3)
 def test_transforms_are_natives(dropping, transform):
     function = ALL[transform](DROPPING[dropping])
     native = outcome(lambda: function(randn(3, 2, SIZE)))

@@ -46,6 +46,7 @@ def assert_native(seen: Counter[str], native: int, all: int) -> None:
 
 
 @all_models
+@pytest.mark.sampled(2)
 def test_every_dropout_is_ours(name):
     model, dropouts = build(name), DROPOUTS[name]
     inputs, all = model.draw(2), dropouts.elements + dropouts.channels
@@ -130,6 +131,7 @@ def distances(outputs: torch.Tensor) -> torch.Tensor:
 
 
 @all_ways
+@pytest.mark.sampled(3)
 def test_outputs_have_natives_mean_and_spread(name, way):
     model = build(name)
     draws = 4 * DRAWS if DROPOUTS[name].channels else DRAWS  # a draw has few channels

@@ -44,6 +44,7 @@ def native_band(name: str) -> tuple[float, float]:
 
 
 @all_ways
+@pytest.mark.sampled(3)
 def test_training_reaches_natives_loss(name, way):
     low, high = native_band(name)
     assert low < final_loss(name, OUR_SEED, way) < high
@@ -71,6 +72,7 @@ def recording(graphs: list[torch.fx.GraphModule]) -> Any:
 
 
 @pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.sampled(2)
 def test_compiled_models_hold_our_operator_and_train_as_eager_ones(name, graphs):
     with fastdrop.accelerated():
         eager, other = task(name), task(name)
@@ -97,6 +99,7 @@ def compiled_files(step: Callable[[], Any]) -> set[pathlib.Path]:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("name", ["encoder", "lstm", "cnn", *LARGE])
+@pytest.mark.sampled(2)
 def test_our_own_functions_are_not_compiled(name, graphs):
     model = build(name)
     inputs = model.draw(2)

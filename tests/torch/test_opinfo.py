@@ -77,6 +77,7 @@ def test_our_dtypes_are_natives(opinfo):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.sampled(3)
 def test_results(opinfo, samples, name, function, dtype):
     for sample in samples:
         x, (p, drops) = sample.input, arguments(function, sample)
@@ -89,6 +90,7 @@ def test_results(opinfo, samples, name, function, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.sampled(3)
 def test_every_p_drops_its_share(samples, name, function, dtype):
     kept, expected, variance = 0, 0.0, 0.0
     torch.manual_seed(3)
@@ -109,6 +111,7 @@ def test_every_p_drops_its_share(samples, name, function, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.sampled(3)
 def test_gradients_are_of_the_same_mask(samples, name, function, dtype):
     for sample in samples:
         x, (p, drops) = sample.input, arguments(function, sample)
@@ -123,6 +126,7 @@ def test_gradients_are_of_the_same_mask(samples, name, function, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64])
+@pytest.mark.sampled(2)
 def test_gradients_are_those_of_finite_differences(samples, function, dtype):
     for sample in samples:
 
@@ -144,6 +148,7 @@ def test_error_inputs(opinfo, function):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.sampled(3)
 def test_in_place(samples, name, function, dtype):
     for sample in samples:
         x, (p, drops) = sample.input, arguments(function, sample)

@@ -71,6 +71,7 @@ thread.join()
 
 
 @pytest.mark.parametrize("key", ["generator=torch.Generator()", "seed=3", "seed=torch.tensor(3)"])
+@pytest.mark.sampled(3)
 def test_fake_tensor_mode_with_a_key(key):
     # Each in a process of its own, for it once crashed; torch 2.10 crashes in a second thread's FakeTensorMode.
     assert run_python(FAKE % key) == "FakeTensor (3, 4) torch.float32 [0.0, 2.0] [0.0, 2.0]"

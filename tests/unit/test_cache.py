@@ -123,6 +123,7 @@ def test_functions_of_others_are_kept_where_they_belong(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "{file}"])
+@pytest.mark.sampled(2)
 def test_works_where_nothing_can_be_kept(tmp_path, folder):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

@@ -88,6 +88,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("first", range(0, len(DAMAGES), 2))
+@pytest.mark.sampled(2)
 def test_damaged_files_are_replaced(cache, first):
     """Each file in another way; how every damage of one file is found out, test_cache_files says."""
     kinds = list(DAMAGES.values())[first:]
@@ -137,6 +138,7 @@ def replace_fails() -> None:
 
 
 @pytest.mark.parametrize("prepare", [no_space_for_content, no_space_for_names, replace_fails])
+@pytest.mark.sampled(3)
 def test_full_and_broken_disks(tmp_path, prepare):
     result = in_new_process(drop, tmp_path, prepare)
     assert result.right and len(result.warnings) == 1
@@ -173,6 +175,7 @@ def become_nobody() -> None:
 
 @pytest.mark.skipif(not ROOT, reason="only root can take another user's place")
 @pytest.mark.parametrize("mode", [0o700, 0o755])
+@pytest.mark.sampled(2)
 def test_what_root_has_filled_is_not_another_users(cache, mode):
     for path in cache.rglob("*"):
         path.chmod(mode)

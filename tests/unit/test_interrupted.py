@@ -161,6 +161,7 @@ atexit.register(drop)
 
 
 @pytest.mark.parametrize("switch", ["0", "1"])
+@pytest.mark.sampled(2)
 def test_dropout_while_the_interpreter_ends(switch):
     assert run_python(LATE, **{openmp.SWITCH: switch}).split() == ["True"] * 4
 
@@ -186,6 +187,7 @@ while ended < 5:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("switch", ["0", "1"])
+@pytest.mark.sampled(2)
 def test_keyboard_interrupts(switch):
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), openmp.SWITCH: switch}
     with subprocess.Popen([sys.executable, "-c", CTRL_C], env=env, stdout=subprocess.PIPE, text=True) as process:
@@ -239,5 +241,6 @@ print([bool((y.numpy() == wanted.numpy()).all()) for y in results])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.parametrize("switch", ["0", "1"])
+@pytest.mark.sampled(2)
 def test_a_handler_that_drops_within_a_fork(switch):
     assert run_python(FORK, **{openmp.SWITCH: switch}) == "[True]"

@@ -42,6 +42,7 @@ def keep_of_noise(count: int, start: int, repeat: int, inner: int) -> np.ndarray
     [("dropout", 0, 0), ("segments_dropout", 1024, 1), ("segments_dropout", 64, 1), ("segments_dropout", 49, 1),
      ("repeated_rows_dropout", 16, 256), ("repeated_rows_dropout", 3, 100)],
 )  # fmt: skip
+@pytest.mark.sampled(3)
 def test_masks(name, repeat, inner, start, shift):
     count = LARGE + 3
     x = np.random.default_rng(start).standard_normal(count)

@@ -98,6 +98,7 @@ def assert_noisy(name: str, dtype: str, x, y, p: float, start: int, seed: int, o
 
 @dtypes
 @names
+@pytest.mark.sampled(2)
 def test_every_length_from_every_start(name, dtype):
     for n, start in itertools.product(SIZES, STARTS):
         x = values(dtype, n, n)

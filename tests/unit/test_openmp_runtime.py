@@ -64,6 +64,7 @@ def test_a_preloaded_runtime_takes_the_place_of_torchs(runtime):
 
 
 @pytest.mark.parametrize("mode", ["RTLD_GLOBAL", "RTLD_LOCAL"])
+@pytest.mark.sampled(2)
 def test_a_runtime_that_comes_after_torch_does_not(runtime, mode):
     late = f'ctypes.CDLL(os.environ["RUNTIME"], mode=ctypes.{mode})'
     # Torch's calls are bound one by one when they are first made, so it is made to do all of them before.

@@ -30,6 +30,7 @@ mask_operator = torch.ops.fastdrop.dropout_mask.default
 
 
 @ALL_LAYOUTS
+@pytest.mark.sampled(2)
 def test_opcheck_of_layouts(make):
     torch.library.opcheck(operator, (leaf(make(torch.float32)), P, tensor(SEED), 3))
 

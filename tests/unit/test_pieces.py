@@ -80,6 +80,7 @@ def test_more_rows_than_are_taken_together(dtype):
     "length",
     [200, PER_PREFETCH - 1, PER_PREFETCH, PER_PREFETCH + 1, 3 * PER_PREFETCH + 16, 5000, LARGE // 2, 2 * LARGE],
 )
+@pytest.mark.sampled(3)
 def test_runs_of_large_arrays_ask_for_what_comes_next(length, p):
     """Where a run is read in two parts: from its own, ahead, and the last of it with the next that is kept."""
     for shift in (0, 1):

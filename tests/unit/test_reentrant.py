@@ -129,6 +129,7 @@ print(count > 5)
     [("fastdrop.uninstall()", "None"), ("fastdrop.install()", "True"), ("exec('raise Interrupt')", "None")],
     ids=["uninstall", "install", "raise"],
 )
+@pytest.mark.sampled(2)
 def test_install_that_is_interrupted(handler, installed):
     expected = "fastdrop.is_installed()" if installed == "None" else installed
     code = INSTALL.replace("(HANDLER)", handler).replace("EXPECTED", expected).replace("STEP", "397")

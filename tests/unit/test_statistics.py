@@ -22,6 +22,7 @@ def deviation(count: float, n: int, p: float) -> float:
 
 @pytest.mark.parametrize("p", [1e-5, 3e-4, 0.001, 0.1, 0.25, 0.5, 0.9, 0.999, 0.99999])
 @pytest.mark.parametrize("seed", [0, 1, 2**63 + 11])
+@pytest.mark.sampled(3)
 def test_drop_rate(p, seed):
     n = 1 << 25
     dropped = n - int(mask(p, seed, n=n).sum())

@@ -33,6 +33,7 @@ def reference(x: torch.Tensor, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("n", [N, 2 * _threads.OPENMP_GRAIN + 1, LARGE])  # the second is worth two threads of any team
+@pytest.mark.sampled(3)
 def test_thread_count_does_not_matter(threads, n):
     torch.set_num_threads(threads)
     x = torch.randn(n)

@@ -89,6 +89,7 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_function
+@pytest.mark.sampled(4)
 def test_every_layout(name, layout, dtype, p):
     ours, native = both(name)
     x = LAYOUTS[layout](values(4, 30, 5, 6, dtype=dtype))
@@ -123,6 +124,7 @@ def test_large_inputs(name):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", FLOATS)
 @every_function
+@pytest.mark.sampled(2)
 def test_what_is_dropped_is_not_read(name, dtype, value):
     ones = torch.ones(20, 30, 2, dtype=dtype)
     kept = keep(name, ones)

@@ -158,6 +158,7 @@ def test_copies_of_a_parametrized_one():
 
 @EACH
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of the compiler, for any break
+@pytest.mark.sampled(2)
 def test_compiled_code_leaves_it_to_python(norm):
     torch._dynamo.reset()
     layer, x = DropConnect(settled(norm), P), numbers(3, 6)

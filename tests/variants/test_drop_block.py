@@ -180,6 +180,7 @@ def test_all_dropped():
 
 
 @EACH_RANK
+@pytest.mark.sampled(2)
 def test_graphs(shape):
     check_graphs(drop_block, values(*shape))
     check_graphs(drop_block, LAYOUTS["channels_last"](values(*shape)))

@@ -27,6 +27,7 @@ def exact(x: torch.Tensor, residual: torch.Tensor, p: float = P, seed: int = SEE
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 127, 128, 129, 1024, 5003])
+@pytest.mark.sampled(3)
 def test_sum_is_rounded_once(dtype, n):
     x, residual = tensors((n,), dtype)
     y = dropout_add(x, residual, P, seed=SEED)

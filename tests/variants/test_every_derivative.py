@@ -54,6 +54,7 @@ def test_gradient(name):
 
 
 @every_variant
+@pytest.mark.sampled(2)
 def test_derivatives_are_those_of_finite_differences(name):
     case = EVERY_SHAPE[name]
     x, call = small(name).requires_grad_(), keyed(case)

@@ -35,6 +35,7 @@ def seeded(function: Any, *args: Any) -> Any:
         *(pytest.param(name, *INDUCTOR.values, marks=INDUCTOR.marks) for name in BY_INDUCTOR),
     ],
 )
+@pytest.mark.sampled(3)
 def test_compiled_code_computes_what_eager_code_does(name, backend):
     case = EVERY_SHAPE[name]
 
@@ -63,6 +64,7 @@ def test_compiled_code_computes_what_eager_code_does(name, backend):
 
 
 @pytest.mark.parametrize("name", [name for name, case in EVERY_SHAPE.items() if case.noise])
+@pytest.mark.sampled(3)
 def test_compiled_code_keeps_the_seed_alone(name):
     case = EVERY_SHAPE[name]
     x = case.input().requires_grad_()
@@ -71,6 +73,7 @@ def test_compiled_code_keeps_the_seed_alone(name):
 
 
 @pytest.mark.parametrize("name", GROWING)
+@pytest.mark.sampled(3)
 def test_one_graph_for_all_sizes(name):
     case = EVERY_SHAPE[name]
     counter = CompileCounterWithBackend("aot_eager")
@@ -88,6 +91,7 @@ def test_one_graph_for_all_sizes(name):
 
 
 @pytest.mark.parametrize("name", [name for name, case in EVERY_SHAPE.items() if case.noise and name != "dropout_add"])
+@pytest.mark.sampled(3)
 def test_operator(name):
     case = EVERY_SHAPE[name]
     noise = None if case.noise == case.shape else case.noise
@@ -114,6 +118,7 @@ class Layer(torch.nn.Module):
 
 
 @pytest.mark.parametrize("name", list({case.forward: name for name, case in CASES.items()}.values()))
+@pytest.mark.sampled(2)
 def test_an_exported_program_with_a_key_has_its_mask(name):
     case = EVERY_SHAPE[name]
     x, call = case.input(), partial(case.function, seed=SEED)

@@ -77,6 +77,7 @@ INPUTS = [
 
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize(("name", "rank", "kind"), INPUTS)
+@pytest.mark.sampled(3)
 def test_every_rank_is_taken_or_refused_as_by_native(name, rank, kind, inplace):
     ours, native = both(name)
     make, shape = KINDS[kind], SHAPE[:rank]

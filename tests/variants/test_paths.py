@@ -47,6 +47,7 @@ def wanted(form: str, x: torch.Tensor, p: float = P) -> torch.Tensor:
 @EACH_FORM
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("make", INPUTS.values(), ids=INPUTS)
+@pytest.mark.sampled(4)
 def test_masks_are_the_streams(form, dtype, make):
     x = make(dtype)
     y = FORMS[form][0](x)

@@ -255,6 +255,7 @@ def test_checkpoints_have_the_same_masks(use_reentrant):
 @pytest.mark.parametrize(
     "module", [nn.Linear(8, 8), nn.Conv1d(3, 3, 2), nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))]
 )
+@pytest.mark.sampled(2)
 def test_compiles_in_one_graph(module):
     layer, x = DropConnect(module, 0.5), torch.randn(2, 3, 8)
     before = layer.state_dict(keep_vars=True)
