@@ -22,7 +22,8 @@ RATIOS: Final = {  # provider and what it is divided by: heading
 HEADINGS: Final = {"fastdrop_into": "fastdrop\ninto y", "copy": "copy\ninto y"}  # widths: a table fits 80 columns
 PASSES: Final = {"forward": "forward", "forward_backward": "forward + backward"}
 LEGEND: Final = f"""
-native: torch's dropout, p = {P:g}. clone: x.clone(). copy: y.copy_(x).
+native: torch's dropout. fastdrop: this library's. Both with p = {P:g}.
+clone: x.clone(). copy: y.copy_(x).
 into y: the output y exists already; all others allocate theirs.
 native / fastdrop: above 1, fastdrop is faster.
 fastdrop / clone, into y / copy: 1 would be as fast as a copy.
