@@ -92,9 +92,9 @@ def _flags(model: Module, modules: Sequence[Named]) -> list[tuple[Module, bool]]
     known = [_drops(module) for module in present]
     if not any(named) and not any(drops and _is_on(module) for module, drops in zip(present, known, strict=True)):
         raise ValueError(
-            "model has to have a module that drops elements with p > 0, but of the dropout classes of torch and "
+            "model has to have a module that drops elements with p > 0, but among the dropout classes of torch and "
             "fastdrop, DropPath, StochasticDepth, DropBlock, MultiheadAttention and recurrent layers it has "
-            f"{'those with p = 0 only' if any(known) else 'none with dropout'}; others can be named with modules="
+            f"{'some with p = 0 only' if any(known) else 'none'}; name modules of other classes with modules="
         )
     drops = [one or other for one, other in zip(named, known, strict=True)]
     return [

@@ -11,9 +11,9 @@ from fastdrop._ops import modes
 from fastdrop._ops.native import bytes_kept
 from fastdrop_kernels.locks import held_by_forks
 
-NOBODY: Final = "nobody"
+NOT_NEEDED: Final = "none"
 TORCH: Final = "torch"
-TORCH_OUR_MASK: Final = "torch, our mask"
+TORCH_SAME_MASK: Final = "torch, same mask"
 OPERATOR: Final = "graph operator"
 
 Totals = dict[tuple[str, str, str], tuple[int, int, int]]  # function, by whom, why -> calls, elements, bytes not kept
@@ -61,10 +61,10 @@ def count(given: Given, run: Callable[[], Any], why_torch: Callable[[], str] = s
     if not modes.in_graph_tracing():
         computed_by, reason = seen.computed_by, seen.reason
         if not computed_by and (nothing := _why_nothing(given)):
-            computed_by, reason = NOBODY, nothing
+            computed_by, reason = NOT_NEEDED, nothing
         elif not computed_by:
             computed_by, reason = TORCH, reason or why_torch()
-        elif computed_by == TORCH_OUR_MASK and not reason:
+        elif computed_by == TORCH_SAME_MASK and not reason:
             reason = "no kernel applies this mask"
         add(given.function, computed_by, reason, given.x.numel(), _bytes_not_kept(given, computed_by, result))
     return result
@@ -80,7 +80,7 @@ def add(function: str, computed_by: str, reason: str, elements: int, bytes_not_k
 
 
 def _why_nothing(given: Given) -> str:
-    """Return why there was nothing to compute, where nobody did."""
+    """Return why there was nothing to compute, where nothing was computed."""
     if not given.training:
         return "eval mode"
     if given.p == 0:
@@ -90,8 +90,8 @@ def _why_nothing(given: Given) -> str:
 
 def _bytes_not_kept(given: Given, computed_by: str, result: torch.Tensor) -> int:
     """Return what torch would have kept of a call, if there is to be a backward for which fastdrop keeps nothing."""
-    if computed_by in (NOBODY, TORCH) or not given.formula or not result.requires_grad:
+    if computed_by in (NOT_NEEDED, TORCH) or not given.formula or not result.requires_grad:
         return 0
-    if computed_by == TORCH_OUR_MASK and modes.in_transform():
+    if computed_by == TORCH_SAME_MASK and modes.in_transform():
         return 0  # there autograd may see torch's operators
     return bytes_kept(given.formula, given.x, given.noise_shape)

@@ -135,7 +135,7 @@ def _masked(mask: Function) -> Function:
 
     def masking(*args: Any, **kwargs: Any) -> Any:
         if (seen := current()) is not None:
-            seen.computed_by = seen.computed_by or calls.TORCH_OUR_MASK
+            seen.computed_by = seen.computed_by or calls.TORCH_SAME_MASK
         return mask(*args, **kwargs)
 
     return masking
@@ -174,6 +174,6 @@ PLACES: Final[tuple[tuple[Any, str, Callable[[Function], Function]], ...]] = (
     (join, "launch", _launched),
     (kernels, "masked_scale", _launched),
     (draws, "mask", _masked),
-    (decompose, "run", partial(_operator, computed_by=calls.TORCH_OUR_MASK)),
+    (decompose, "run", partial(_operator, computed_by=calls.TORCH_SAME_MASK)),
     (library, "compute", partial(_operator, computed_by="")),
 )

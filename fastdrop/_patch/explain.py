@@ -18,8 +18,8 @@ class Row(NamedTuple):
         "torch.NAME", an operator of torch's, whoever called it; "fastdrop.NAME", a function or a module of fastdrop's;
         "fastdrop::NAME", an operator in compiled code.
     computed_by : str
-        "CPU kernel", "CUDA kernel" or "graph operator": fastdrop's kernels; "torch, our mask": torch's operators, with
-        a mask of fastdrop's; "torch": its own dropout; "nobody": the input was returned.
+        "CPU kernel", "CUDA kernel" or "graph operator": fastdrop's kernels; "torch, same mask": torch's operators, with
+        a mask of fastdrop's; "torch": its own dropout; "none": the input was returned.
     reason : str
         Why; empty where a kernel computed a plain tensor.
     calls, elements : int
@@ -79,7 +79,7 @@ def explain() -> Iterator[Explanation]:
     """Count the dropout calls of a block, in all threads: which were fastdrop's, which torch's, and why.
 
     It works with and without `install`, and around a model, a training step or a program. Blocks can be nested, and
-    overlap in threads: each has its own counts. Outside of blocks nothing is counted, and nothing takes longer.
+    overlap in threads: each has its own counts. Outside of blocks nothing is counted.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def explain() -> Iterator[Explanation]:
     >>> print(report)
     function       computed by  reason  calls  elements  bytes not kept
     torch.dropout  CPU kernel               1    32,768         131,072
-    torch.dropout  nobody       p = 0       1    32,768               0
+    torch.dropout  none         p = 0       1    32,768               0
     total                                   2    65,536         131,072
     >>> report.rows[0].bytes_not_kept
     131072

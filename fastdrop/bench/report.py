@@ -21,6 +21,14 @@ RATIOS: Final = {  # provider and what it is divided by: heading
 }
 HEADINGS: Final = {"fastdrop_into": "fastdrop\ninto y", "copy": "copy\ninto y"}  # widths: a table fits 80 columns
 PASSES: Final = {"forward": "forward", "forward_backward": "forward + backward"}
+LEGEND: Final = f"""
+native: torch's dropout. fastdrop: this library's. Both with p = {P:g}.
+clone: x.clone(). copy: y.copy_(x).
+into y: the output y exists already; all others allocate theirs.
+native / fastdrop: above 1, fastdrop is faster.
+fastdrop / clone, into y / copy: 1 would be as fast as a copy.
+kept by: bytes per element that are saved for the backward pass.
+IQR: interquartile range / median of the times, the row's largest."""
 
 
 class Result(NamedTuple):

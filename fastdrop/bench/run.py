@@ -81,6 +81,7 @@ def run(
                     progress.update(task, advance=1, refresh=True)
                 console.print(*(report.table(rows, part) for part in report.PASSES))
                 results += rows
+    console.print(report.LEGEND, markup=False)
     if json_path is not None:
         report.write(report.document(about, quick, results), json_path)
         console.print(f"written: {json_path}", markup=False, soft_wrap=True)

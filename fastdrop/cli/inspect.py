@@ -16,7 +16,7 @@ PREFERRED: Final = "float32"  # where a kernel has several dtypes
 
 def add_to(commands: Any) -> None:
     """Add the command to the others."""
-    parser: argparse.ArgumentParser = commands.add_parser("inspect", help="show what a CUDA kernel is compiled to")
+    parser: argparse.ArgumentParser = commands.add_parser("inspect", help="show the compiled code of a CUDA kernel")
     parser.description = "Show what a CUDA kernel is compiled to. No GPU is needed."
     parser.add_argument("name", choices=DTYPES, type=gpu.kernel_name)
     parser.add_argument("--dtype", help="; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in DTYPES.items()))

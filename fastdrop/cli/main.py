@@ -60,15 +60,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastdrop {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run.add_to(commands)
-    commands.add_parser("info", help="show versions, CPU, threads and cache; for bug reports").set_defaults(run=_info)
-    bench = commands.add_parser("bench", help="measure against native torch and against a copy")
+    commands.add_parser("info", help="show versions, CPU, threads and cache, for bug reports").set_defaults(run=_info)
+    bench = commands.add_parser("bench", help="compare the speed with native dropout and with a copy")
     bench.set_defaults(run=_bench)
-    bench.add_argument("--json", metavar="FILE", type=_writable, help="write the results there too")
+    bench.add_argument("--json", metavar="FILE", type=_writable, help="also write the results to FILE")
     bench.add_argument(
-        "--dtype", default="float32", type=_dtypes, help=f"all, or some of {', '.join(DTYPES)} (default: %(default)s)"
+        "--dtype", default="float32", type=_dtypes,
+        help=f"all, or some of {', '.join(DTYPES)}, separated by commas (default: %(default)s)",
+    )  # fmt: skip
+    bench.add_argument(
+        "--sizes", default=SIZES, type=_whole_numbers,
+        help="numbers of elements, separated by commas (default: %(default)s)",
+    )  # fmt: skip
+    bench.add_argument(
+        "--threads", type=_threads, help="numbers of threads, separated by commas (default: 1 and torch's)"
     )
-    bench.add_argument("--sizes", default=SIZES, type=_whole_numbers, help="numbers of elements (default: %(default)s)")
-    bench.add_argument("--threads", type=_threads, help="numbers of threads (default: 1 and torch's)")
     bench.add_argument("--quick", action="store_true", help="a rough answer in about 15 seconds")
     inspect.add_to(commands)
     compile.add_to(commands)

@@ -1,4 +1,4 @@
-"""`fastdrop run`: a program as Python runs it, with every dropout in it fastdrop's."""
+"""`fastdrop run`: a program as Python runs it, with its dropout computed by fastdrop."""
 
 import argparse
 import atexit
@@ -19,18 +19,20 @@ USAGE: Final = "fastdrop run [-h] [--summary] (SCRIPT | -m MODULE) [ARGS ...]"
 DESCRIPTION: Final = """\
 Run a program as `python SCRIPT ARGS` or `python -m MODULE ARGS` does, after fastdrop.install().
 
-  --summary   when the program has ended, in whatever way, print to stderr which dropout calls
-              were computed by whom, and why; what the program writes to stdout stays as it was
+  -h, --help  show this help message and exit
+  --summary   when the program ends, even with an exception, print to stderr a table of its
+              dropout calls: what computed them, and why
 
-SCRIPT is a file, or a folder or zip file with a __main__.py. All words after SCRIPT or MODULE
-are the program's. Processes that it starts afresh run without fastdrop: see docs/run.md."""
+SCRIPT is a file, or a folder or zip file with a __main__.py. All arguments after SCRIPT or
+MODULE are passed to the program. New Python processes that it starts ("spawn", subprocess) run
+without fastdrop. docs/run.md explains the table and lists the limits."""
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the others."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "run",
-        help="run a program with every dropout in it fastdrop's",
+        help="run a program with its dropout computed by fastdrop",
         usage=USAGE,
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

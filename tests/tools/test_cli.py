@@ -4,6 +4,7 @@ import ctypes
 import io
 import json
 import os
+import re
 import sys
 
 import numba
@@ -53,7 +54,7 @@ def test_bench_shows_tables_and_writes_json(tmp_path, capsys):
     assert main([*BENCH, "--sizes", "64,4096", "--dtype", "float32,bfloat16", "--json", str(path)]) == 0
     assert torch.get_num_threads() == before
     shown = capsys.readouterr().out
-    assert "forward + backward" in shown and "4096" in shown
+    assert "forward + backward" in shown and "4096" in shown and report.LEGEND in shown
     document = json.loads(path.read_text())
     assert document["system"]["torch"] == torch.__version__
     assert [(r["dtype"], r["size"], r["threads"]) for r in document["results"]] == [
@@ -134,6 +135,14 @@ def test_tables_fit_80_columns_of_any_terminal(part):
         text = shown.getvalue().decode()
     assert all(cell in text for cell in ("5e+03", "0.0226", "1073741824", "1.00x", "123%"))
     assert all(name in text for name in ("elements", "native", "fastdrop", "IQR"))
+
+
+@pytest.mark.parametrize("part", report.PASSES)
+def test_the_legend_has_every_word_of_the_headings_and_fits_80_columns(part):
+    columns = report.table([result_of(64, ns_per_element=1, spread=0)], part).columns
+    words = {word for column in columns for word in str(column.header).split()}
+    assert words - {"elements"} <= set(re.split(r"[\s:.,]+", report.LEGEND))
+    assert report.LEGEND.isascii() and max(map(len, report.LEGEND.splitlines())) <= 80
 
 
 def test_missing_rich_is_named(monkeypatch, capsys):

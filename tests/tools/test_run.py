@@ -106,7 +106,7 @@ def test_a_training_script_as_it_is(tmp_path):
     for line in lines:
         function, computed_by, reason, *numbers = (line[a:b].strip() for a, b in columns(head))
         calls, elements, kept = (int(number.replace(",", "")) for number in numbers)
-        assert computed_by == ("nobody" if reason else "CPU kernel")
+        assert computed_by == ("none" if reason else "CPU kernel")
         assert kept == (0 if reason else 4 * 4 * KEPT[function])
         shown[f"{function}|{reason}"] = [calls, elements]
     assert shown == counts and len(shown) == 7

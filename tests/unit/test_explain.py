@@ -164,7 +164,7 @@ def test_the_table_shows_the_rows_and_their_sums(installed):
     assert [line.split() for line in str(report).splitlines()] == [
         "function computed by reason calls elements bytes not kept".split(),
         "torch.dropout CPU kernel 1 1,000,000 4,000,000".split(),
-        "torch.dropout nobody eval mode 1 64 0".split(),
+        "torch.dropout none eval mode 1 64 0".split(),
         "total 2 1,000,064 4,000,000".split(),
     ]
     assert len({len(line) for line in str(report).splitlines()}) == 1
