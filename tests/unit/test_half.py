@@ -69,10 +69,9 @@ import hashlib, torch, torch.nn.functional as F, fastdrop
 x = torch.cat([torch.randn(40_000, generator=torch.Generator().manual_seed(0)), torch.tensor([65504.0, 6e-8, -0.0])])
 x = x.half().requires_grad_()
 results = []
-for function in (fastdrop.functional.dropout, fastdrop.functional.gaussian_dropout):  # a threshold, and arithmetic
-    y = function(x, 0.3, seed=5)
-    y.sum().backward()
-    results += [y.detach(), x.grad.clone()]
+y = fastdrop.functional.dropout(x, 0.3, seed=5)
+y.sum().backward()
+results += [y.detach(), x.grad.clone()]
 results.append(fastdrop.functional.dropout2d(x.detach()[:40_000].view(10, 40, 10, 10), 0.3, seed=5).flatten())
 fastdrop.install()
 torch.manual_seed(3)
