@@ -13,7 +13,8 @@ from fastdrop import WordDropout, mc_dropout
 from fastdrop.functional import dropout, dropout_mask, word_dropout
 
 P, SEED, OFFSET, UNKNOWN = 0.3, 2**63 + 11, 5, 1
-INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16]
+OLD = pytest.mark.skipif(torch.__version__ < (2, 13), reason="older torch.where takes no uint16")
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, pytest.param(torch.uint16, marks=OLD)]
 compiled = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
 
 
