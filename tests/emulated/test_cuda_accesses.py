@@ -42,7 +42,9 @@ def test_warps_ask_for_whole_sectors(name, dtype, capability):
     assert statistics.load.ideal == (0 if name == "mask" else statistics.store.ideal)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("dropout", "bfloat16"), ("mask", "bool")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("dropout", "bfloat16"), pytest.param("mask", "bool", marks=pytest.mark.slow)]
+)
 def test_every_block_has_its_own_threshold(name, dtype):
     """Thresholds differ by one at most: of a quarter of a million draws, two are decided by that."""
     x = np.full(1 << 18, 0x3F80, STORAGE[dtype]) if dtype == "bfloat16" else np.zeros(1 << 18, STORAGE[dtype])

@@ -32,9 +32,14 @@ from fastdrop.functional import dropout
 SIZES = [1, 7, 8, 33, 1000, 4097]
 
 
-@pytest.mark.parametrize("dtype", oracle.FLOATS)
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(torch.bfloat16, torch.float32),
+        *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float16, torch.float64)),
+    ],
+)
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.sampled(2)
 def test_forward_and_backward(on_gpu, driver, dtype, n):
     x = torch.randn(n).to(dtype).requires_grad_()
     grad_output = torch.randn(n).to(dtype)

@@ -35,8 +35,8 @@ Kernel = tuple[str, str]  # name and dtype
 
 
 def is_slow(cpu: str, name: str, dtype: str) -> bool:
-    """Return whether a kernel is usually left out: each CPU has each name and each dtype once, in other pairs."""
-    return (NAMES.index(name) + list(WIDE).index(dtype)) % 4 != 2 * list(CPUS).index(cpu)
+    """Return whether a kernel is usually left out: of this CPU each name and each dtype comes once."""
+    return cpu != "this" or (NAMES.index(name) + list(WIDE).index(dtype)) % 4 != 0
 
 
 def kernels(*names: str) -> Any:

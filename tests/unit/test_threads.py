@@ -152,7 +152,7 @@ class Dropped(torch.utils.data.Dataset):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_dataloader_workers(context):
     loader = torch.utils.data.DataLoader(Dropped(), num_workers=2, batch_size=None, multiprocessing_context=context)
     for i, item in enumerate(loader):
