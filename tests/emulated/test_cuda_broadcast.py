@@ -1,6 +1,5 @@
 """Kernels for masks that are broadcast, and those of other formulas: their PTX, interpreted, against the CPU's bits."""
 
-import itertools
 from collections.abc import Iterator
 
 import mask_reference
@@ -19,7 +18,6 @@ from fastdrop_kernels.names import FLOATS, KERNELS
 
 RUNS = [(1, 1), (5, 1), (8, 1), (1024, 1), (10**6, 1), (2**33, 1)]  # repeat, inner
 ROWS = [(1, 40), (3, 8), (3, 16), (2, 37), (40, 1000), (7, 1100), (2**20, 24), (3, 2**40)]
-PARTS = [(1, 7, 0.5), (250, 0, 0.3), (1003, 13, 0.6), (77, 3, 1.0), (300, 2**40 + 5, 0.3)]  # elements, start, p
 EVERY_DTYPE = ("segments_dropout", "repeated_rows_dropout")
 NAMES = sorted(
     {name for name, _ in KERNELS if "gaussian" not in name} - {"dropout", "mask", "dropout_add"}
@@ -45,6 +43,11 @@ def patterns(name: str) -> list[tuple[int, int]]:
     return RUNS if name.startswith("segments") else ROWS if name.startswith("repeated_rows") else [(0, 0)]
 
 
+def parts(case: int) -> list[tuple[int, int, float]]:
+    """Return parts of a mask, by their elements, start and p; one starts elsewhere for each pattern."""
+    return [(1, 7, 0.5), (250, 0, 0.3), (1003, 8 + 5 * case, 0.6), (77, 3, 1.0), (300, 2**40 + 5, 0.3)]
+
+
 def keep(n: int, start: int, p: float, pattern: tuple[int, int]) -> np.ndarray:
     """Return the mask of n elements from `start` on."""
     e, (repeat, inner) = np.arange(start, start + n, dtype=np.uint64), pattern
@@ -64,9 +67,9 @@ def check(run: Run, pattern: tuple[int, int], n: int, start: int, p: float) -> N
 def test_every_kernel_gives_the_cpus_bits_and_reads_no_segment_that_is_dropped(name, dtype, capability):
     """Two parts of a mask for each pattern, in turn."""
     run, layouts = Run(name, dtype, capability), patterns(name)
-    for i, pattern in enumerate(layouts):
-        parts = (PARTS[i % len(PARTS)], PARTS[(i + 2) % len(PARTS)]) if len(layouts) > 1 else PARTS
-        for part in parts:
+    for case, pattern in enumerate(layouts):
+        every = parts(case)
+        for part in (every[case % len(every)], every[(case + 2) % len(every)]) if len(layouts) > 1 else every:
             check(run, pattern, *part)
 
 
@@ -74,8 +77,9 @@ def test_every_kernel_gives_the_cpus_bits_and_reads_no_segment_that_is_dropped(n
 @kernels
 def test_every_part_of_every_pattern(name, dtype, capability):
     run = Run(name, dtype, capability)
-    for pattern, part in itertools.product(patterns(name), PARTS):
-        check(run, pattern, *part)
+    for case, pattern in enumerate(patterns(name)):
+        for part in parts(case):
+            check(run, pattern, *part)
 
 
 @of_dropout

@@ -69,9 +69,10 @@ import hashlib, torch, torch.nn.functional as F, fastdrop
 x = torch.cat([torch.randn(40_000, generator=torch.Generator().manual_seed(0)), torch.tensor([65504.0, 6e-8, -0.0])])
 x = x.half().requires_grad_()
 results = []
-y = fastdrop.functional.dropout(x, 0.3, seed=5)
-y.sum().backward()
-results += [y.detach(), x.grad.clone()]
+for name in %s:
+    y = getattr(fastdrop.functional, name)(x, 0.3, seed=5)
+    y.sum().backward()
+    results += [y.detach(), x.grad.clone()]
 results.append(fastdrop.functional.dropout2d(x.detach()[:40_000].view(10, 40, 10, 10), 0.3, seed=5).flatten())
 fastdrop.install()
 torch.manual_seed(3)
@@ -87,9 +88,12 @@ OLD = {"NUMBA_CPU_NAME": "sandybridge", "NUMBA_CPU_FEATURES": ""}
 
 
 @pytest.mark.skipif(not half.is_native(), reason="there is nothing to compare with")
-def test_kernels_give_the_same_bits_with_and_without_instructions():
-    here = run_python(CODE).splitlines()
-    generic = run_python(CODE, **GENERIC).splitlines()
+@pytest.mark.parametrize(
+    "names", [("dropout",), pytest.param(("dropout", "alpha_dropout", "gaussian_dropout"), marks=pytest.mark.slow)]
+)
+def test_kernels_give_the_same_bits_with_and_without_instructions(names):
+    here = run_python(CODE % (names,)).splitlines()
+    generic = run_python(CODE % (names,), **GENERIC).splitlines()
     assert (here[1], generic[1]) == ("True", "False")
     assert generic[0] == here[0]
     assert here[2] == code_cache.subfolder() != generic[2], "what is compiled for another CPU is not found by this one"
