@@ -59,7 +59,7 @@ def repeated(generator: torch.Generator | None, draw: Callable[[torch.Generator 
         seed = before
     else:
         seed = draw(generator)
-        if not first_runs and _current_graph_task_id() != -1 and torch.is_grad_enabled():
+        if not first_runs and in_backward() and torch.is_grad_enabled():
             warnings.warn(
                 f"a seed is drawn from a generator in a backward pass that records: if this is the second run of a "
                 f"checkpoint, its mask is not that of the first run; {ADVICE}, or use torch.utils.checkpoint",
@@ -78,17 +78,18 @@ def refuse(generator: torch.Generator) -> None:
         )
 
 
+def in_backward() -> bool:
+    """Return whether this thread runs a backward."""
+    return _current_graph_task_id() != -1
+
+
 def _is_torchs(generator: torch.Generator) -> bool:
     return generator is torch.default_generator or generator in torch.cuda.default_generators
 
 
 def _may_be_checkpointed() -> bool:
     """Return quickly whether this may be a checkpoint: no grad or saved-tensor hooks at first, then a backward."""
-    return (
-        not torch.is_grad_enabled()
-        or _current_graph_task_id() != -1
-        or _top_saved_tensors_default_hooks(False) is not None
-    )
+    return not torch.is_grad_enabled() or in_backward() or _top_saved_tensors_default_hooks(False) is not None
 
 
 def _runs() -> tuple[list[_Memory], tuple[_Memory, Any] | None]:

@@ -11,7 +11,6 @@ import torch
 from torch._C import (
     DispatchKey,
     _are_functorch_transforms_active,
-    _current_graph_task_id,
     _dispatch_tls_is_dispatch_key_included,
     _get_dispatch_mode,
     _get_tracing_state,
@@ -83,11 +82,6 @@ def is_exported() -> bool:
 @assume_constant_result  # some versions' Dynamo takes the question for a yes
 def _is_exporting() -> bool:
     return torch.compiler.is_exporting()
-
-
-def in_backward() -> bool:
-    """Return whether this thread runs a backward."""
-    return _current_graph_task_id() != -1
 
 
 def in_forward_ad() -> bool:

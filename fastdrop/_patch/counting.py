@@ -15,7 +15,8 @@ import torch
 
 from fastdrop._devices import kernels
 from fastdrop._devices.kernels import why_no_kernel
-from fastdrop._ops import autograd, decompose, dispatch, draws, fallback, join, layout, library, modes
+from fastdrop._keys import checkpoints
+from fastdrop._ops import autograd, decompose, dispatch, draws, fallback, join, layout, library
 from fastdrop._ops.entries import ENTRIES, INLINED
 from fastdrop._patch import aten, calls, install
 from fastdrop._patch.calls import Given, Totals, count, current, lock
@@ -147,7 +148,7 @@ def _operator(compute: Function, computed_by: str) -> Function:
     def computing(formula: str, x: torch.Tensor, key: Any) -> Any:
         if (seen := current()) is not None:
             seen.computed_by = computed_by
-        elif not modes.in_backward():
+        elif not checkpoints.in_backward():
             name = "fastdrop::dropout" + ("" if formula == "dropout" else f" ({formula})")
             calls.add(name, calls.OPERATOR, "compiled code", x.numel())
         return compute(formula, x, key)
