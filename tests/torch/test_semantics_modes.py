@@ -98,3 +98,15 @@ def test_autocast_leaves_every_dtype(low, dtype):
         y = dropout(x, 0.5, seed=1)
         assert native(x, 0.5).dtype is dtype
     assert_same_bits(y, oracle.dropout(x, 0.5, 1))
+
+
+def test_a_mode_sees_a_backward_whose_forward_it_did_not_see():
+    x = torch.randn(300, requires_grad=True)
+    y, grad_output = dropout(x, 0.5, seed=3), torch.randn(300)
+    (unseen,) = torch.autograd.grad(y, x, grad_output, retain_graph=True)
+    with Watch() as watch:
+        (gradient,) = torch.autograd.grad(y, x, grad_output)
+    kept = y.detach() != 0
+    assert any(one.dtype is grad_output.dtype and torch.equal(one, grad_output * 2) for one in watch.seen)  # scaled,
+    assert torch.equal(watch.seen[-1] != 0, kept)  # then masked: not only the memory that a kernel writes to
+    assert_same_bits(gradient, unseen)
